@@ -1,0 +1,30 @@
+"""BalDRO: distributionally robust unlearning for open-unlearning and plain Hugging Face training.
+
+Names are imported on first use, so that importing the package (as the Hydra plugin does in every
+Hydra application) costs no torch import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from baldro_ext.weighting import DonskerVaradhan as DonskerVaradhan
+    from baldro_ext.weighting import TopGroup as TopGroup
+
+_HOME = {
+    "DonskerVaradhan": "baldro_ext.weighting",
+    "TopGroup": "baldro_ext.weighting",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'baldro_ext' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

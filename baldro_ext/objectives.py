@@ -1,0 +1,168 @@
+"""Per-sample forget losses over answer log-probabilities, and their registry.
+
+Each is larger the less a sample is forgotten, so that its worst case is the sample best remembered.
+A new one is a class here and a YAML in `configs/trainer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from baldro_ext.likelihood import AnswerLogProbs
+from baldro_ext.suggest import known
+
+
+class ForgetLoss(ABC):
+    """One number per sample: how far it still is from forgotten."""
+
+    needs_reference: ClassVar[bool] = False
+    """Whether the loss compares with the log-likelihoods of the model before unlearning."""
+
+    @abstractmethod
+    def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
+        """Return the losses.
+
+        Args:
+            answers: Log-probabilities of B samples, each with at least one answer token.
+            reference: `(B,)` log-likelihoods of the answers under the reference model, in nats; only
+                where `needs_reference`.
+
+        Returns:
+            `(B,)`, larger = less forgotten.
+        """
+
+
+class TokenAveraged(ForgetLoss):
+    """A forget loss that is the mean of a loss per answer token."""
+
+    @abstractmethod
+    def token_losses(self, answers: AnswerLogProbs) -> Tensor:
+        """Return `(B, T)` losses, 0 where there is no answer token."""
+
+    def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
+        """Return `(B,)` means over each sample's answer tokens."""
+        return self.token_losses(answers).sum(-1) / answers.lengths
+
+
+FORGET_LOSSES: dict[str, type[ForgetLoss]] = {}
+"""Every forget loss by name: the values of the setting `base`."""
+
+_Loss = TypeVar("_Loss", bound=type[ForgetLoss])
+
+
+def register(loss: _Loss) -> _Loss:
+    """Make a forget loss available as `base: <its class name>`."""
+    FORGET_LOSSES[loss.__name__] = loss
+    return loss
+
+
+def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
+    """Build a forget loss by name.
+
+    Args:
+        name: A key of `FORGET_LOSSES`.
+        arguments: The loss's own arguments, by the names open-unlearning gives them.
+
+    Raises:
+        ValueError: Unknown name or argument (listing what exists and the closest), or a bad value.
+    """
+    if name not in FORGET_LOSSES:
+        raise ValueError(f"base={name!r} is no known forget loss: {known(str(name), FORGET_LOSSES)}")
+    accepted = argument_names(name)
+    for key in arguments:
+        if key not in accepted:
+            raise ValueError(f"{name} has no argument {key!r}: {known(key, accepted)}")
+    return FORGET_LOSSES[name](**arguments)
+
+
+def argument_names(name: str) -> tuple[str, ...]:
+    """Return the names of a registered loss's own arguments."""
+    return tuple(field.name for field in dataclasses.fields(FORGET_LOSSES[name]))  # type: ignore[arg-type]
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class NPO(ForgetLoss):
+    """Negative preference optimisation: `-(2/beta) log sigmoid(-beta (log pi(y) - log pi_ref(y)))`.
+
+    Source: arXiv:2404.05868; as `trainer/unlearn/npo.py` of open-unlearning.
+
+    Args:
+        beta: Inverse temperature, per nat, positive; towards 0 it becomes gradient ascent.
+    """
+
+    beta: float = 0.1
+    needs_reference: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _require("NPO", "beta", self.beta, positive=True)
+
+    def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
+        """Return `(B,)` losses, at least 0 and `(2/beta) log 2` where model and reference agree."""
+        if reference is None:
+            raise ValueError("NPO compares with a reference model: pass its log-likelihoods, shape (B,)")
+        return -2 / self.beta * F.logsigmoid(-self.beta * (answers.sums - reference))
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class SimNPO(ForgetLoss):
+    """Simple NPO, without reference: `-(2/beta) log sigmoid(-(beta/|y|) log pi(y) - beta delta)`.
+
+    Source: arXiv:2410.07163; as `trainer/unlearn/simnpo.py` of open-unlearning.
+
+    Args:
+        beta: Inverse temperature, per nat and token, positive.
+        delta: Margin in nats per token.
+    """
+
+    beta: float = 4.5
+    delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require("SimNPO", "beta", self.beta, positive=True)
+        _require("SimNPO", "delta", self.delta)
+
+    def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
+        """Return `(B,)` losses, at least 0."""
+        return -2 / self.beta * F.logsigmoid(-self.beta * (answers.means + self.delta))
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class SatImp(TokenAveraged):
+    """Saturation and importance: the mean of `p_t^beta1 (1 - p_t)^beta2 log p_t`, its factors held fixed.
+
+    It returns to 0, its largest value, for samples that are already forgotten; so it says little about
+    how hard a sample is, which is why the configurations pair it with `hardness: nll`.
+    Source: arXiv:2505.11953; as `trainer/unlearn/satimp.py` of open-unlearning.
+
+    Args:
+        beta1: Exponent of saturation, at least 0.
+        beta2: Exponent of importance, at least 0.
+    """
+
+    beta1: float = 5.0
+    beta2: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("SatImp", "beta1", self.beta1, at_least_zero=True)
+        _require("SatImp", "beta2", self.beta2, at_least_zero=True)
+
+    def token_losses(self, answers: AnswerLogProbs) -> Tensor:
+        """Return `(B, T)` losses, at most 0."""
+        p = answers.tokens.detach().exp()
+        return p**self.beta1 * (1 - p) ** self.beta2 * answers.tokens
+
+
+def _require(loss: str, name: str, value: float, *, positive: bool = False, at_least_zero: bool = False) -> None:
+    ok = math.isfinite(value) and not (positive and value <= 0) and not (at_least_zero and value < 0)
+    if not ok:
+        kind = "a positive number" if positive else "a number >= 0" if at_least_zero else "a finite number"
+        raise ValueError(f"{name}={value} does not suit {loss}: use {kind}")

@@ -1,0 +1,149 @@
+"""The method's arguments: the one home of their names, defaults and checks.
+
+They are the keys of `trainer.method_args` in the YAML and the keyword arguments of the trainers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from baldro_ext.objectives import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, forget_loss
+from baldro_ext.robust_loss import RobustLoss
+from baldro_ext.suggest import known
+from baldro_ext.weighting import DonskerVaradhan, TopGroup, Weighting
+
+VARIANTS: dict[str, tuple[type[Weighting], dict[str, str]]] = {
+    "BalDRO_DV": (DonskerVaradhan, {"dv_beta": "beta", "dv_radius": "radius"}),
+    "BalDRO_G": (TopGroup, {"top_fraction": "fraction", "group_size": "size"}),
+}
+"""Each trainer's weighting, and the weighting's arguments by the name they have as settings."""
+
+_CHOICES = {
+    "retain_loss_type": ("NLL", "KL"),
+    "hardness": ("loss", "nll"),
+    "unit": ("sample", "token"),
+    "retain_reduction": ("token_mean", "sequence_sum"),
+    "retain_batch": ("full", "matched"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that defines the loss `gamma * robust forget loss + alpha * retain loss`.
+
+    Args:
+        base: Name of the forget loss, a key of `objectives.FORGET_LOSSES`.
+        objective: The forget loss, built from the base's own arguments.
+        weighting: The worst case, built from the variant's own arguments.
+        gamma: Weight of the forget loss, at least 0 (lambda of the paper is `alpha / gamma`).
+        alpha: Weight of the retain loss, at least 0.
+        retain_loss_type: `NLL`, or `KL` to the model before unlearning.
+        hardness: What the worst case is chosen by: `loss` or `nll`.
+        unit: What the worst case ranges over: `sample` or `token`.
+        retain_reduction: `token_mean`, as open-unlearning; or `sequence_sum`, the mean over samples of
+            summed log-likelihoods, as the released DV trainers of NPO and SatImp.
+        retain_batch: `full`, or `matched` for as many random retain samples as the group keeps forget
+            samples, as the released group trainers.
+    """
+
+    base: str = "NPO"
+    objective: ForgetLoss
+    weighting: Weighting
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain_loss_type: Literal["NLL", "KL"] = "NLL"
+    hardness: Literal["loss", "nll"] = "loss"
+    unit: Literal["sample", "token"] = "sample"
+    retain_reduction: Literal["token_mean", "sequence_sum"] = "token_mean"
+    retain_batch: Literal["full", "matched"] = "full"
+
+    @property
+    def robust_loss(self) -> RobustLoss:
+        """The forget term these settings describe."""
+        return RobustLoss(self.objective, self.weighting, self.hardness, self.unit)
+
+    @classmethod
+    def parse(cls, variant: str, arguments: Mapping[str, Any]) -> Settings:
+        """Check the arguments of a trainer and build its settings.
+
+        Args:
+            variant: A key of `VARIANTS`.
+            arguments: The keys of `trainer.method_args`; `None` counts as not set.
+
+        Raises:
+            ValueError: A key is unknown, belongs elsewhere, or has a value that cannot work. The message
+                names the key, the reason and what to set instead.
+        """
+        given = {key: _plain(value) for key, value in arguments.items() if value is not None}
+        base = given.get("base", cls.base)
+        if base not in FORGET_LOSSES:
+            raise ValueError(f"base={base!r} is no known forget loss: {known(str(base), FORGET_LOSSES)}")
+        weighting_class, weighting_names = VARIANTS[variant]
+        base_names = argument_names(base)
+        common = {field.name for field in fields(cls)} - {"objective", "weighting"}
+        for key in given:
+            if key not in {*common, *base_names, *weighting_names}:
+                raise ValueError(_misplaced(key, variant, base, [*common, *base_names, *weighting_names]))
+        for key, value in given.items():
+            _check_type(key, value)
+
+        objective = forget_loss(base, **{key: given[key] for key in base_names if key in given})
+        try:
+            weighting = weighting_class(**{new: given[key] for key, new in weighting_names.items() if key in given})
+        except ValueError as error:
+            values = ", ".join(f"{key}={given.get(key, 'null')}" for key in weighting_names)
+            raise ValueError(f"{variant} with {values}: {error}") from None
+        settings = cls(objective=objective, weighting=weighting, **{key: given[key] for key in common if key in given})
+        settings._check_combinations(variant)
+        return settings
+
+    def _check_combinations(self, variant: str) -> None:
+        for name in ("gamma", "alpha"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} is no weight of a loss term: use a finite number >= 0")
+        if self.unit == "token" and not isinstance(self.objective, TokenAveraged):
+            able = [name for name, loss in FORGET_LOSSES.items() if issubclass(loss, TokenAveraged)]
+            raise ValueError(
+                f"unit='token' needs a loss that is a mean over tokens ({', '.join(able)}), and {self.base} scores a "
+                "whole answer: use unit=sample"
+            )
+        if self.retain_reduction == "sequence_sum" and self.retain_loss_type != "NLL":
+            raise ValueError(
+                f"retain_reduction='sequence_sum' sums log-likelihoods, which retain_loss_type={self.retain_loss_type} "
+                "does not have: use retain_loss_type=NLL or retain_reduction=token_mean"
+            )
+        if self.retain_batch == "matched" and not isinstance(self.weighting, TopGroup):
+            raise ValueError(
+                f"retain_batch='matched' cuts the retain batch to the size of the forget group, and {variant} keeps "
+                "every forget sample: use retain_batch=full"
+            )
+
+
+def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
+    """Say where a key that does not belong here belongs."""
+    for other, (_, names) in VARIANTS.items():
+        if key in names:
+            return f"{key} is a setting of {other}, not of {variant}, which takes {' or '.join(VARIANTS[variant][1])}"
+    owners = [name for name in FORGET_LOSSES if key in argument_names(name)]
+    if owners:
+        own = argument_names(base)
+        return f"{key} is an argument of {' and '.join(owners)}, not of base={base}, which takes {', '.join(own)}"
+    return f"{key} is no setting of {variant} with base={base}: {known(key, accepted)}"
+
+
+def _plain(value: Any) -> Any:
+    """Read the infinities that YAML writes `.inf` but a command line passes on as text."""
+    if isinstance(value, str) and value.lstrip("+-") in (".inf", ".Inf", ".INF", "inf"):
+        return -math.inf if value.startswith("-") else math.inf
+    return value
+
+
+def _check_type(key: str, value: Any) -> None:
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")
+    elif key not in ("base", "group_size") and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise ValueError(f"{key}={value!r} is no number: write it as 2.0, 1e-1 or .inf")

@@ -1,0 +1,268 @@
+"""Worst-case distributions over per-sample losses: the inner maximum of robust optimisation.
+
+For losses l_1..l_n and a set of distributions Q close to uniform, the adversary picks the Q that
+maximises E_Q[l]. Its choice, held fixed, is also the gradient of that maximum with respect to the
+losses (Danskin's theorem), so every rule here needs to say only two things: the weights and the value.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The worst case of n losses.
+
+    Attributes:
+        value: `()`, of the dtype and on the device of the losses; its gradient with respect to them is
+            `weights`.
+        weights: `(n,)`, non-negative, sum 1, detached, likewise.
+    """
+
+    value: Tensor
+    weights: Tensor
+
+
+class Weighting(ABC):
+    """A worst-case distribution over n samples, as a function of their losses.
+
+    Losses are `(n,)`, float32 or float64, with larger meaning less forgotten. The mathematics runs in
+    float64 on the CPU whatever the device: n is small, and one transfer costs less than many kernels.
+    """
+
+    @property
+    @abstractmethod
+    def is_mean(self) -> bool:
+        """Whether the distribution is uniform whatever the losses."""
+
+    @abstractmethod
+    def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights `(n,)` and value `()` for finite float64 losses `(n,)`."""
+
+    def worst_case(self, losses: Tensor) -> WorstCase:
+        """Solve the inner maximum.
+
+        Args:
+            losses: `(n,)` float32 or float64, larger = less forgotten.
+
+        Raises:
+            ValueError: `losses` is empty, not one-dimensional, or not finite (naming the positions).
+            TypeError: `losses` is neither float32 nor float64.
+        """
+        weights, value = self._solve(_float64(losses))
+        weights, value = weights.to(losses), value.to(losses)
+        return WorstCase(_Danskin.apply(losses, value, weights), weights)  # type: ignore[no-untyped-call]
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """Return only the weights of `worst_case(losses)`: `(n,)`, sum 1, detached."""
+        return self.worst_case(losses.detach()).weights
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """Return only the value of `worst_case(losses)`: a differentiable scalar."""
+        return self.worst_case(losses).value
+
+
+@dataclass(frozen=True)
+class DonskerVaradhan(Weighting):
+    """Soft maximum: the adversary may leave uniform at a price per nat, or within a radius in nats.
+
+    With a temperature `beta` (in units of the loss) the value is the Donsker-Varadhan dual
+    `beta * log(mean(exp(l / beta)))` and the weights are `softmax(l / beta)`: the maximum over Q of
+    `E_Q[l] - beta * KL(Q || uniform)`. With a `radius` (in nats) the temperature is solved for, so that
+    `KL(Q || uniform) = radius`, and the value is `E_Q[l]`; this reading does not depend on the scale of
+    the loss. Source: BalDRO, arXiv:2601.09172, its Donsker-Varadhan dual and its KL constraint.
+
+    Args:
+        beta: Temperature, non-zero. `inf` is the mean; towards 0 it becomes the maximum. A negative one
+            is the soft minimum, which favours what is already forgotten (logged as a warning).
+        radius: Largest KL divergence from uniform, in nats, `>= 0`. From `log(n / ties)` on, the mass
+            lies evenly on the largest losses.
+
+    Raises:
+        ValueError: Both or neither of the two are set, or one has no meaning.
+    """
+
+    beta: float | None = None
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.beta is None) == (self.radius is None):
+            both = "both are" if self.beta is not None else "neither is"
+            raise ValueError(
+                f"exactly one of the temperature beta and the radius must be set, and {both}: set beta "
+                "(2.0 in the paper, in units of the loss) or radius (in nats, such as 0.5), the other to null"
+            )
+        if self.beta is not None and (self.beta == 0 or math.isnan(self.beta)):
+            raise ValueError(
+                f"beta={self.beta} has no worst case: use a positive temperature (2.0 in the paper) or .inf "
+                "for plain averaging"
+            )
+        if self.radius is not None and not 0 <= self.radius < math.inf:
+            raise ValueError(
+                f"radius={self.radius} is no KL divergence: use a number of nats >= 0 (0 is plain averaging, "
+                "log n the maximum of n samples)"
+            )
+        if self.beta is not None and self.beta < 0:
+            logger.warning(
+                "beta=%s is negative: a soft minimum, which favours samples that are already forgotten. It is the "
+                "sign of the released BalDRO code; the paper's worst case needs a positive one.",
+                self.beta,
+            )
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the distribution is uniform whatever the losses."""
+        return self.radius == 0 or (self.beta is not None and math.isinf(self.beta))
+
+    def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        if self.is_mean:
+            return _evenly(torch.ones_like(losses)), losses.mean()
+        if self.beta is not None:
+            tilted = _tilt(losses, self.beta)
+            return tilted.weights, tilted.value
+        assert self.radius is not None
+        weights = _weights_at_radius(losses, self.radius)
+        return weights, weights @ losses
+
+
+@dataclass(frozen=True)
+class TopGroup(Weighting):
+    """Worst group: even weights on the share `fraction` of samples with the largest losses.
+
+    This is the exact conditional value at risk: where `fraction * n` is no integer, the boundary sample
+    takes the remainder; samples tied at the boundary share it. Source: BalDRO-G, arXiv:2601.09172.
+
+    Args:
+        fraction: Share of the samples, in (0, 1]. 1 is the mean; towards 0 it becomes the maximum.
+        size: `exact`, or `floor` for a whole number of samples, `max(1, int(fraction * n))`, as the
+            authors' released code takes it.
+
+    Raises:
+        ValueError: `fraction` or `size` is not one of these.
+    """
+
+    fraction: float = 0.5
+    size: Literal["exact", "floor"] = "exact"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(
+                f"fraction={self.fraction} is no share of the samples: use a number in (0, 1], such as 0.5 "
+                "(the paper's) or 1 for plain averaging"
+            )
+        if self.size not in ("exact", "floor"):
+            raise ValueError(f"size={self.size!r} is unknown: use 'exact' or 'floor'")
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the distribution is uniform whatever the losses."""
+        return self.fraction == 1
+
+    def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        # Rounded, so that 0.1 * 30 counts as 3 samples and not as 3 and a crumb of a fourth.
+        mass = max(1.0, round(self.fraction * len(losses), 9))
+        if self.size == "floor":
+            mass = float(int(mass))
+        boundary = losses.sort(descending=True).values[math.ceil(mass) - 1]
+        above = losses > boundary
+        weights = above.double() / mass + _evenly(losses == boundary) * (1 - int(above.sum()) / mass)
+        return weights, weights @ losses
+
+
+def diagnostics(weights: Tensor) -> dict[str, float]:
+    """Say how far a distribution over n samples is from uniform.
+
+    Args:
+        weights: `(n,)`, non-negative, sum 1.
+
+    Returns:
+        `effective_sample_size` (`1 / sum w^2`, between 1 and n), `kl_to_uniform` (nats, between 0 and
+        log n) and `largest_weight`.
+    """
+    w = weights.detach().to("cpu", torch.float64)
+    return {
+        "effective_sample_size": 1 / w.square().sum().item(),
+        "kl_to_uniform": max(0.0, torch.special.xlogy(w, w * len(w)).sum().item()),
+        "largest_weight": w.max().item(),
+    }
+
+
+class _Danskin(torch.autograd.Function):
+    """A value whose gradient is given: the distribution that attains it."""
+
+    @staticmethod
+    def forward(ctx: Any, losses: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(weights)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        (weights,) = ctx.saved_tensors
+        return grads[0] * weights, None, None
+
+
+@dataclass(frozen=True)
+class _Tilted:
+    """The uniform distribution tilted by exp(l / beta), with its dual value and its KL to uniform."""
+
+    weights: Tensor
+    value: Tensor
+    kl: Tensor
+
+
+def _tilt(losses: Tensor, beta: float) -> _Tilted:
+    """Tilt without overflow and without cancellation, for any finite float64 losses and beta != 0."""
+    low, high = losses.min(), losses.max()
+    # Nearly uniform: every quantity is a small difference from the mean, so start there.
+    gentle = bool(high - low <= abs(beta))
+    centre = losses.mean() if gentle else (high if beta > 0 else low)
+    exponent = (losses - centre) / beta
+    weights = exponent.softmax(0)
+    log_mean = exponent.expm1().mean().log1p() if gentle else exponent.exp().mean().log()
+    return _Tilted(weights, centre + beta * log_mean, weights @ exponent - log_mean)
+
+
+def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
+    """Find the tilt whose KL to uniform is `radius`; KL falls as the temperature rises, so bisect."""
+    largest = losses == losses.max()
+    if radius >= math.log(len(losses) / int(largest.sum())):
+        return _evenly(largest)
+    spread = float(losses.max() - losses.min())
+    gap = float(losses.max() - losses[~largest].max())
+    # At the low end all but the largest underflow to zero. At the high end KL <= radius, because the
+    # variance under any tilt is at most spread^2 / 4.
+    low, high = math.log(gap / 800), math.log(spread / math.sqrt(8 * radius))
+    while high - low > 1e-14 * max(1.0, abs(low), abs(high)):
+        middle = (low + high) / 2
+        if _tilt(losses, math.exp(middle)).kl > radius:
+            low = middle
+        else:
+            high = middle
+    return _tilt(losses, math.exp(high)).weights
+
+
+def _evenly(chosen: Tensor) -> Tensor:
+    """Spread mass 1 evenly over the chosen ones."""
+    return chosen.double() / chosen.sum()
+
+
+def _float64(losses: Tensor) -> Tensor:
+    if losses.ndim != 1 or len(losses) == 0:
+        raise ValueError(f"losses must be one number per sample, shape (n,) with n >= 1, not {tuple(losses.shape)}")
+    if losses.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"losses must be float32 or float64, not {losses.dtype}: compute them in full precision")
+    exact = losses.detach().to("cpu", torch.float64)
+    if not exact.isfinite().all():
+        where = (~exact.isfinite()).nonzero().flatten().tolist()
+        raise ValueError(f"losses are not finite at positions {where}: {exact[where].tolist()}")
+    return exact
