@@ -1,0 +1,1 @@
+"""Trainers of other projects that the method is put into."""

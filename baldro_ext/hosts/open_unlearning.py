@@ -1,0 +1,63 @@
+"""The open-unlearning host: trainer classes over its `GradDiff`, and their registration.
+
+Importable only where a checkout's `src` folder is on `sys.path`, as it is in its `train.py` and `eval.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from trainer import TRAINER_REGISTRY
+from trainer.unlearn.grad_diff import GradDiff
+
+from baldro_ext.trainer import BalDROMixin, Batch, log_likelihoods
+
+
+class _BalDRO(BalDROMixin, GradDiff):
+    """Evaluation, retain loss, reference model and DeepSpeed handling are GradDiff's."""
+
+    host_arguments: ClassVar[frozenset[str]] = frozenset({"evaluators", "template_args"})
+    ref_model: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _refuse_empty_forget_set(kwargs.get("train_dataset"))
+        super().__init__(*args, **kwargs)
+        self.gamma = self.settings.gamma
+        self.alpha = self.settings.alpha
+        self.retain_loss_type = self.settings.retain_loss_type
+        if self.ref_model is None and (self.settings.objective.needs_reference or self.retain_loss_type == "KL"):
+            self.ref_model = self._prepare_ref_model(self.model)
+
+    def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
+        """Return `(B,)` log-likelihoods under the copy of the model that GradDiff keeps."""
+        with torch.no_grad():
+            return log_likelihoods(self.ref_model, forget_inputs)
+
+
+class BalDRO_DV(_BalDRO):  # noqa: N801  the name in trainer=...
+    """BalDRO-DV: the Donsker-Varadhan soft maximum over the forget samples."""
+
+    variant = "BalDRO_DV"
+
+
+class BalDRO_G(_BalDRO):  # noqa: N801
+    """BalDRO-G: the mean over the worst group of forget samples."""
+
+    variant = "BalDRO_G"
+
+
+def register() -> None:
+    """Make the trainers known to the framework as `trainer.handler`."""
+    for trainer_class in (BalDRO_DV, BalDRO_G):
+        TRAINER_REGISTRY[trainer_class.__name__] = trainer_class
+
+
+def _refuse_empty_forget_set(train_dataset: Any) -> None:
+    forget = getattr(train_dataset, "forget", None)
+    if train_dataset is not None and (forget is None or len(forget) == 0):
+        raise ValueError(
+            "the forget set is empty, so there is nothing to unlearn: name a split with samples in data.forget "
+            "(forget_split=forget10 for TOFU), and set mode=unlearn"
+        )

@@ -1,0 +1,151 @@
+"""The Trainer hooks of the method: a mixin for any Hugging Face Trainer that trains on forget and retain batches.
+
+It knows no host. A host class puts it in front of its own trainer, names its `variant`, and provides
+`compute_retain_loss` and `reference_log_likelihoods`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from baldro_ext.likelihood import AnswerLogProbs, answer_log_probs
+from baldro_ext.robust_loss import ForgetTerm
+from baldro_ext.settings import Settings
+from baldro_ext.weighting import diagnostics
+
+logger = logging.getLogger(__name__)
+
+Batch = Mapping[str, Tensor]
+
+if TYPE_CHECKING:
+
+    class _Host(Trainer):
+        """What a host provides besides being a Trainer."""
+
+        def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
+            """Return the retain loss `()`, a mean over tokens."""
+
+        def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
+            """Return `(B,)` log-likelihoods of the answers before unlearning, in nats."""
+
+else:
+    _Host = object
+
+
+class BalDROMixin(_Host):
+    """Trains on `gamma * worst case of the forget losses + alpha * retain loss`.
+
+    A training batch is `{"forget": batch, "retain": batch}`, each with `input_ids`, `attention_mask` and
+    `labels` of shape `(B, T)`. Keyword arguments that the host's trainer does not know are settings
+    (`baldro_ext.settings.Settings`); an unknown one is an error that names the closest.
+    """
+
+    variant: ClassVar[str]
+    host_arguments: ClassVar[frozenset[str]] = frozenset()
+    """Keyword arguments of the host's trainer beyond those of `transformers.Trainer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for_host = {*inspect.signature(Trainer.__init__).parameters, *self.host_arguments}
+        self.settings = Settings.parse(self.variant, {k: v for k, v in kwargs.items() if k not in for_host})
+        super().__init__(*args, **{k: v for k, v in kwargs.items() if k in for_host})
+        # transformers 4.46 to 4.51 divide the loss by the accumulation steps only where this is false.
+        # Ours is a mean per micro-batch, so without it gradients grow with the number of steps.
+        self.model_accepts_loss_kwargs = False
+        self._robust_loss = self.settings.robust_loss
+        self._journal: dict[str, list[Tensor | float]] = defaultdict(list)
+        self._warned_answerless = False
+        self._refuse_one_sample_in_scope()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of one micro-batch, and with `return_outputs` the model's forget outputs."""
+        forget = _model_inputs(inputs["forget"])
+        answers, outputs = _answers(model, forget)
+        reference = self.reference_log_likelihoods(forget) if self.settings.objective.needs_reference else None
+        term = self._robust_loss(answers, reference)
+        retain_loss = self._retain_loss(model, inputs, term)
+
+        loss = self.settings.gamma * term.value + self.settings.alpha * retain_loss
+        self._take_notes(term, retain_loss)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the means of the micro-batches since the last logging step to the training log."""
+        if "loss" in logs and self._journal:
+            logs.update(
+                {name: float(torch.as_tensor(values).double().mean()) for name, values in self._journal.items()}
+            )
+            self._journal.clear()
+        super().log(logs, *args, **kwargs)
+
+    def _retain_loss(self, model: nn.Module, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor:
+        if "retain" not in inputs:
+            if self.settings.alpha == 0:
+                return torch.zeros_like(term.value)
+            raise ValueError(
+                f"alpha={self.settings.alpha} weighs a retain loss, but there is no retain data: set alpha=0"
+            )
+        retain = _model_inputs(inputs["retain"])
+        if self.settings.retain_batch == "matched":
+            kept = int((term.sample_weights > 0).sum())
+            chosen = torch.randperm(len(retain["input_ids"]), device=retain["input_ids"].device)[:kept]
+            retain = {name: values[chosen] for name, values in retain.items()}
+        if self.settings.retain_reduction == "sequence_sum":
+            return -log_likelihoods(model, retain).mean()
+        return self.compute_retain_loss(model=model, retain_inputs=retain)
+
+    def _take_notes(self, term: ForgetTerm, retain_loss: Tensor) -> None:
+        if term.answerless:
+            self._journal["answerless_samples"].append(term.answerless)
+            if not self._warned_answerless:
+                self._warned_answerless = True
+                logger.warning(
+                    "%d of the %d forget samples in this batch have no answer token and get weight zero: their prompt "
+                    "fills max_length. Further ones are counted in the log as answerless_samples.",
+                    term.answerless,
+                    len(term.sample_weights),
+                )
+        self._journal["retain_loss"].append(retain_loss.detach().cpu())
+        if len(term.losses):
+            self._journal["forget_loss_mean"].append(term.losses.mean().cpu())
+            self._journal["forget_loss_robust"].append(term.value.detach().cpu())
+            for name, value in diagnostics(term.weights).items():
+                self._journal[name].append(value)
+
+    def _refuse_one_sample_in_scope(self) -> None:
+        choosing = not self.settings.weighting.is_mean
+        among_samples = self.settings.unit == "sample" or self.settings.hardness == "nll"
+        if self.args.train_batch_size == 1 and choosing and among_samples:
+            raise ValueError(
+                f"per_device_train_batch_size=1 leaves {self.variant} one sample to choose the worst from, so it would "
+                "silently be plain averaging: use per_device_train_batch_size=2 or more (and fewer "
+                "gradient_accumulation_steps), or ask for plain averaging with dv_beta=.inf or top_fraction=1"
+            )
+
+
+def log_likelihoods(model: nn.Module, batch: Batch) -> Tensor:
+    """Return `(B,)` log-likelihoods of the answers in a batch, in nats."""
+    return _answers(model, batch)[0].sums
+
+
+def _model_inputs(batch: Batch) -> dict[str, Tensor]:
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+
+def _answers(model: nn.Module, batch: Batch) -> tuple[AnswerLogProbs, Any]:
+    # Without labels, so that the model does not compute a cross-entropy that nobody reads.
+    outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    return answer_log_probs(outputs.logits, batch["labels"]), outputs
