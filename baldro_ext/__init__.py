@@ -10,12 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from baldro_ext.registration import register as register
     from baldro_ext.weighting import DonskerVaradhan as DonskerVaradhan
     from baldro_ext.weighting import TopGroup as TopGroup
 
 _HOME = {
     "DonskerVaradhan": "baldro_ext.weighting",
     "TopGroup": "baldro_ext.weighting",
+    "register": "baldro_ext.registration",
 }
 __all__ = list(_HOME)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,6 +60,34 @@ def main(
 
     Start with: baldro framework install
     """
+
+
+@app.command("demo")
+def demo_command(
+    folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
+) -> None:
+    """Show the method working, in minutes on two CPU cores.
+
+    Makes a small language model that recites made-up authors, unlearns two of them with NPO, BalDRO-G and
+    BalDRO-DV by the framework's own commands, and prints what is left of each. Running it again reuses
+    what is done.
+
+    \b
+    Example:
+      baldro demo
+    """
+    from baldro_ext import demo
+
+    try:
+        outcomes = demo.run(folder.absolute(), say=typer.echo)
+    except BaldroError as error:
+        raise typer.Exit(_report(error)) from None
+    typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{demo.table(outcomes)}\n")
+    typer.echo(
+        "Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.\n"
+        "Forget quality (a p-value) and model utility: the higher the better. retain90 never saw those authors.\n"
+        f"Commands and their output: {folder / 'logs'}. Models and evaluations: {folder / 'saves'}."
+    )
 
 
 @framework_app.callback()

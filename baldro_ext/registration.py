@@ -8,12 +8,9 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-
-_PROVIDER = "baldro_ext"
 
 
 def config_directory() -> Path:
@@ -30,23 +27,20 @@ def open_unlearning_is_loaded() -> bool:
 
 def add_to(search_path: ConfigSearchPath) -> None:
     """Register trainers and resolvers, and append the configurations to a Hydra search path, once."""
-    from baldro_ext.hosts import open_unlearning, resolvers
-
-    open_unlearning.register()
-    resolvers.register()
-    directory = f"file://{config_directory()}"
-    if directory not in {element.path for element in search_path.get_path()}:
-        search_path.append(_PROVIDER, directory)
+    _register_classes()
+    if not _is_on(search_path):
+        search_path.append("baldro_ext", f"file://{config_directory()}")
 
 
 def register() -> None:
     """Make BalDRO known to open-unlearning in a program that composes configurations itself.
 
     `src/train.py` and `src/eval.py` need no call: the Hydra plugin does it. Elsewhere call it once the
-    checkout's `src` folder is on `sys.path`, before or after `hydra.initialize`. Calling it twice is fine.
+    checkout's `src` folder is on `sys.path` and before `hydra.initialize`. Calling it twice is fine.
 
     Raises:
         ImportError: There is no open-unlearning `trainer` package on `sys.path`.
+        RuntimeError: Hydra is initialised already, without the extension's configurations.
     """
     try:
         importlib.import_module("trainer")
@@ -62,13 +56,21 @@ def register() -> None:
             f"open-unlearning is not on sys.path ({problem}): put the src folder of a checkout first on it, "
             "as in sys.path.insert(0, 'open-unlearning/src')"
         )
+    _register_classes()
     hydra = GlobalHydra.instance()
-    if hydra.is_initialized():
-        # Composed later through the plugin otherwise, which sees the loaded framework.
-        search_path: Any = hydra.config_loader().get_search_path()
-        add_to(search_path)
-    else:
-        from baldro_ext.hosts import open_unlearning, resolvers
+    if hydra.is_initialized() and not _is_on(hydra.config_loader().get_search_path()):
+        raise RuntimeError(
+            "Hydra was initialised before open-unlearning was imported, so it does not look for the configurations of "
+            "baldro_ext: call baldro_ext.register() before hydra.initialize(...)"
+        )
 
-        open_unlearning.register()
-        resolvers.register()
+
+def _register_classes() -> None:
+    from baldro_ext.hosts import open_unlearning, resolvers
+
+    open_unlearning.register()
+    resolvers.register()
+
+
+def _is_on(search_path: ConfigSearchPath) -> bool:
+    return f"file://{config_directory()}" in {element.path for element in search_path.get_path()}

@@ -1,9 +1,22 @@
-"""Settings shared by all tests."""
+"""Settings shared by all tests, and the line that says aloud when the framework is missing."""
 
 from __future__ import annotations
 
+from _pytest.terminal import TerminalReporter
 from hypothesis import settings
 
 # Machines are noisy: a test must not fail because one example took long.
 settings.register_profile("baldro", deadline=None, derandomize=True)
 settings.load_profile("baldro")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Print one loud line if tests were skipped for want of the framework."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "framework" in report.keywords]
+    if skipped:
+        terminalreporter.write_line(
+            f"OPEN-UNLEARNING IS MISSING: {len(skipped)} tests with the real framework were skipped. "
+            "Install it with: baldro framework install",
+            red=True,
+            bold=True,
+        )
