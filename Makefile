@@ -1,0 +1,44 @@
+# make demo   show the method working, on a small model made on the spot
+# make test   style, types and all tests, with the framework generation G2
+# make test-all   as CI: the framework tests in G1 and G3 too
+
+GENERATION ?= G2
+PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v -c pass 2>/dev/null && echo python$$v && break; done)
+VENV := .venv/$(GENERATION)
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check --quiet
+TESTS ?= tests
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-all test-framework install clean
+
+demo: install
+	$(VENV)/bin/baldro demo demo
+
+test: install
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) pytest -n 2 $(TESTS)
+
+test-all: test
+	$(MAKE) test-framework GENERATION=G1
+	$(MAKE) test-framework GENERATION=G3
+
+test-framework: install
+	BALDRO_GENERATION=$(GENERATION) $(RUN) pytest -n 2 -m framework $(TESTS)
+
+install: $(VENV)/installed
+
+# In two steps, because deepspeed's build looks at the installed torch.
+$(VENV)/installed: pyproject.toml constraints/$(GENERATION).txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or set PYTHON=/path/to/it"; exit 1; }
+	@echo "Installing into $(VENV), a few minutes the first time"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --constraint constraints/$(GENERATION).txt torch setuptools wheel hatchling editables
+	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[framework,test]"
+	@touch $@
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

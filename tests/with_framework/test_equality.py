@@ -1,0 +1,78 @@
+"""Where the method must not differ: from the built-in trainers, and from itself under accumulation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from .conftest import Framework
+
+pytestmark = pytest.mark.framework
+
+
+def weights(framework: Framework, task: str) -> torch.Tensor:
+    """All parameters of a trained model, as one vector."""
+    tensors = load_file(framework.saved(task) / "model.safetensors")
+    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+
+def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Framework) -> None:
+    # transformers 4.51 multiplies the built-in trainers' gradients by the accumulation steps, not ours.
+    accumulation = 1 if framework.name == "G2" else 2
+    common = (
+        "experiment=unlearn/tofu",
+        "trainer.args.num_train_epochs=3",
+        "trainer.args.learning_rate=1e-3",
+        "trainer.args.per_device_train_batch_size=2",
+        f"trainer.args.gradient_accumulation_steps={accumulation}",
+        "trainer.args.seed=3",
+        "task_name=even_${hydra:runtime.choices.trainer}",
+    )
+    bases = ("NPO", "SimNPO", "SatImp")
+    framework.train("-m", f"trainer={','.join(bases)}", *common)
+    framework.train("-m", "trainer=BalDRO_DV,BalDRO_DV_SimNPO", "++trainer.method_args.dv_beta=.inf", *common)
+    framework.train("-m", "trainer=BalDRO_G,BalDRO_G_SimNPO", "++trainer.method_args.top_fraction=1", *common)
+    # The built-in SatImp averages over tokens, so here the worst case must range over tokens too.
+    by_token = ("trainer.method_args.top_fraction=1", "trainer.method_args.unit=token")
+    framework.train("trainer=BalDRO_G_SatImp", *by_token, *common)
+    before = torch.cat(
+        [value.flatten() for _, value in sorted(load_file(framework.folder / "models/tiny/model.safetensors").items())]
+    )
+    for ours, base in (
+        ("BalDRO_DV", "NPO"),
+        ("BalDRO_DV_SimNPO", "SimNPO"),
+        ("BalDRO_G", "NPO"),
+        ("BalDRO_G_SimNPO", "SimNPO"),
+        ("BalDRO_G_SatImp", "SatImp"),
+    ):
+        built_in = weights(framework, f"even_{base}")
+        assert (built_in - before).abs().max() > 1e-3, "the built-in trainer did not train"
+        torch.testing.assert_close(weights(framework, f"even_{ours}"), built_in, rtol=0, atol=1e-5)
+
+
+def test_one_step_of_4_x_2_samples_equals_one_of_1_x_8(framework: Framework) -> None:
+    common = (
+        "trainer=BalDRO_DV_SimNPO",
+        "experiment=unlearn/tofu",
+        "trainer.method_args.dv_beta=.inf",
+        "trainer.method_args.retain_reduction=sequence_sum",  # per sample, so that batches may be cut anywhere
+        "+trainer.args.max_steps=1",
+        # Plain SGD without clipping, where a gradient that is k times too large moves k times too far.
+        "trainer.args.optim=sgd",
+        "+trainer.args.max_grad_norm=0",
+        "trainer.args.weight_decay=0",
+        "trainer.args.learning_rate=1e-2",
+        "+trainer.args.lr_scheduler_type=constant",
+    )
+    for size, accumulation in ((2, 4), (8, 1)):
+        framework.train(
+            *common,
+            f"task_name=steps_{size}",
+            f"trainer.args.per_device_train_batch_size={size}",
+            f"trainer.args.gradient_accumulation_steps={accumulation}",
+        )
+    torch.testing.assert_close(weights(framework, "steps_2"), weights(framework, "steps_8"), rtol=0, atol=1e-6)
+    losses = [framework.steps(f"steps_{size}")[0] for size in (2, 8)]
+    for name in ("loss", "forget_loss_mean", "retain_loss"):
+        assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)

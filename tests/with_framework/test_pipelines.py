@@ -1,0 +1,152 @@
+"""The framework's own commands, unchanged, with the extension's trainers."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from transformers import AutoTokenizer
+
+from .conftest import MODEL, TRAIN, Framework
+
+pytestmark = pytest.mark.framework
+
+TRAINERS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "trainer").glob("*.yaml"))
+LOGGED = (
+    "forget_loss_mean",
+    "forget_loss_robust",
+    "retain_loss",
+    "effective_sample_size",
+    "kl_to_uniform",
+    "largest_weight",
+)
+# Short chunks, so that a little text makes several samples; no evaluator, which these runs do not use.
+PIPELINES = {
+    "tofu": ("+trainer.args.max_steps=2", "~eval.tofu"),
+    "muse": (
+        "+trainer.args.max_steps=2",
+        "~eval.muse",
+        "data.forget.MUSE_forget.args.max_length=32",
+        "data.retain.MUSE_retain.args.max_length=32",
+    ),
+    "wmdp": (
+        "trainer.args.max_steps=2",
+        "~eval.lm_eval",
+        "data.forget.WMDP_forget.args.max_length=32",
+        "data.retain.WMDP_retain.args.max_length=32",
+    ),
+}
+
+
+def test_every_method_has_a_configuration() -> None:
+    expected = {
+        f"BalDRO_{variant}{base}{preset}"
+        for variant in ("DV", "G")
+        for base in ("", "_SimNPO", "_SatImp")
+        for preset in ("", "_release")
+    }
+    assert set(TRAINERS) == expected
+
+
+def test_the_short_command_trains_and_evaluates(framework: Framework) -> None:
+    """`python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu`, on a CPU and a small model."""
+    framework.train(
+        "trainer=BalDRO_DV",
+        "experiment=unlearn/tofu",
+        "task_name=short",
+        "trainer.args.num_train_epochs=1",
+        "trainer.args.logging_steps=1",
+        "trainer.args.logging_dir=logs",
+        common=TRAIN[:3],
+    )
+    (step,) = framework.steps("short")
+    assert all(math.isfinite(step[name]) for name in LOGGED)
+    summaries = sorted(framework.saved("short").glob("checkpoint-*/evals/TOFU_SUMMARY.json"))
+    assert [path.parts[-3] for path in summaries] == ["checkpoint-0", "checkpoint-1"]
+    assert "extraction_strength" in json.loads(summaries[0].read_text())
+
+
+@pytest.mark.parametrize("benchmark", PIPELINES)
+def test_every_trainer_runs_on(framework: Framework, benchmark: str) -> None:
+    framework.train(
+        "-m",
+        f"trainer={','.join(TRAINERS)}",
+        f"experiment=unlearn/{benchmark}",
+        f"task_name={benchmark}_${{hydra:runtime.choices.trainer}}",
+        "trainer.args.per_device_train_batch_size=4",
+        "trainer.args.gradient_accumulation_steps=1",
+        *PIPELINES[benchmark],
+    )
+    for trainer in TRAINERS:
+        steps = framework.steps(f"{benchmark}_{trainer}")
+        assert len(steps) == 2
+        assert all(math.isfinite(step[key]) for step in steps for key in (*LOGGED, "loss", "grad_norm"))
+        assert (framework.saved(f"{benchmark}_{trainer}") / "model.safetensors").exists()
+
+
+def test_kl_retain_loss(framework: Framework) -> None:
+    framework.train(
+        "-m",
+        "trainer=BalDRO_DV,BalDRO_G_SimNPO",
+        "experiment=unlearn/tofu",
+        "task_name=kl_${hydra:runtime.choices.trainer}",
+        "trainer.method_args.retain_loss_type=KL",
+        "trainer.args.num_train_epochs=3",
+        "trainer.args.learning_rate=1e-3",
+    )
+    for task in ("kl_BalDRO_DV", "kl_BalDRO_G_SimNPO"):
+        losses = [step["retain_loss"] for step in framework.steps(task)]
+        # The divergence from the model before unlearning starts at nothing and grows as the model moves.
+        assert losses[0] == pytest.approx(0, abs=1e-5)
+        assert losses[-1] > 1e-4
+
+
+def test_evaluations_of_a_saved_model(framework: Framework) -> None:
+    framework.train(
+        "trainer=BalDRO_G", "experiment=unlearn/tofu", "task_name=to_evaluate", "trainer.args.num_train_epochs=1"
+    )
+    model = framework.saved("to_evaluate")
+    framework.evaluate(model, "experiment=eval/tofu/default", "task_name=tofu_after")
+    tofu = json.loads((framework.folder / "saves/eval/tofu_after/TOFU_SUMMARY.json").read_text())
+    assert {"forget_Q_A_Prob", "extraction_strength", "model_utility"} <= tofu.keys()
+    framework.evaluate(model, "experiment=eval/wmdp/default", "task_name=lm_after", "eval.lm_eval.tasks=[arc_easy]")
+    lm_eval = json.loads((framework.folder / "saves/eval/lm_after/LMEval_SUMMARY.json").read_text())
+    assert 0 <= lm_eval["arc_easy/acc"] <= 1
+
+
+def test_samples_without_answer_weigh_nothing_and_are_reported_once(framework: Framework) -> None:
+    # A chunk length that divides the text leaves an empty chunk at its end: a sample without answer.
+    tokenizer = AutoTokenizer.from_pretrained(framework.folder / MODEL)
+    texts = load_dataset(str(framework.folder / "muse-bench/MUSE-News"), "raw", split="forget")["text"]
+    length = len(tokenizer("\n\n".join(texts), add_special_tokens=False)["input_ids"])
+    muse = (
+        "experiment=unlearn/muse",
+        f"data.forget.MUSE_forget.args.max_length={length}",
+        "trainer.args.num_train_epochs=2",
+    )
+    output = framework.train(
+        "trainer=BalDRO_G", "task_name=answerless", "trainer.args.per_device_train_batch_size=2", *muse
+    )
+    assert len(re.findall("1 of the 2 forget samples in this batch have no answer token", output)) == 1
+    assert [step["answerless_samples"] for step in framework.steps("answerless")] == [1, 1]
+
+    # One sample per batch: every second batch has nothing to forget, and still trains the retain term.
+    framework.train(
+        "trainer=BalDRO_G",
+        "task_name=answerless_batches",
+        "trainer.method_args.top_fraction=1",
+        "trainer.args.per_device_train_batch_size=1",
+        "trainer.args.gradient_accumulation_steps=1",
+        *muse,
+    )
+    steps = framework.steps("answerless_batches")
+    empty = [step for step in steps if step.get("answerless_samples")]
+    assert (len(steps), len(empty)) == (4, 2)
+    for step in empty:
+        assert "forget_loss_mean" not in step
+        assert step["loss"] == pytest.approx(step["retain_loss"], abs=1e-3)
+        assert step["grad_norm"] > 0
