@@ -10,6 +10,7 @@ PIP := $(RUN) pip --disable-pip-version-check --quiet
 TESTS ?= tests
 
 export OMP_NUM_THREADS ?= 1
+export BALDRO_GENERATION := $(GENERATION)
 
 .PHONY: demo test test-all test-framework install clean
 
@@ -27,7 +28,7 @@ test-all: test
 	$(MAKE) test-framework GENERATION=G3
 
 test-framework: install
-	BALDRO_GENERATION=$(GENERATION) $(RUN) pytest -n 2 -m framework $(TESTS)
+	$(RUN) pytest -n 2 -m framework $(TESTS)
 
 install: $(VENV)/installed
 

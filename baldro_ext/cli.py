@@ -82,6 +82,9 @@ def demo_command(
         outcomes = demo.run(folder.absolute(), say=typer.echo)
     except BaldroError as error:
         raise typer.Exit(_report(error)) from None
+    except OSError as error:
+        typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{demo.table(outcomes)}\n")
     typer.echo(
         "Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.\n"

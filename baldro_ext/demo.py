@@ -21,7 +21,7 @@ from baldro_ext import framework, workspace
 from baldro_ext.errors import BaldroError
 
 METHODS = ("NPO", "BalDRO_G", "BalDRO_DV")
-_CPU = ("model.tokenizer_args.pretrained_model_name_or_path=models/target",)
+_TOKENIZER = ("model.tokenizer_args.pretrained_model_name_or_path=models/target",)
 _RETAIN_LOGS = "saves/eval/retain90/TOFU_EVAL.json"
 
 
@@ -111,45 +111,51 @@ class _Shell:
     say: Callable[[str], None]
 
     def unlearn_and_evaluate(self, method: str) -> None:
-        if not (self.folder / "saves" / "unlearn" / method / "model.safetensors").exists():
-            self._python(
-                f"unlearn with {method}",
-                "train",
-                f"trainer={method}",
-                "experiment=unlearn/tofu",
-                "+hardware=cpu",
-                f"task_name={method}",
-                "model.model_args.pretrained_model_name_or_path=models/target",
-                "trainer.args.learning_rate=5e-4",
-                "trainer.args.gradient_accumulation_steps=1",
-                "trainer.args.eval_on_start=false",
-                "trainer.args.eval_strategy=no",
-                "trainer.args.do_eval=false",
-                "trainer.args.report_to=none",
-            )
+        self._python(
+            f"unlearn with {method}",
+            f"saves/unlearn/{method}/model.safetensors",
+            "train",
+            f"trainer={method}",
+            "experiment=unlearn/tofu",
+            "+hardware=cpu",
+            f"task_name={method}",
+            "model.model_args.pretrained_model_name_or_path=models/target",
+            "trainer.args.learning_rate=5e-4",
+            "trainer.args.gradient_accumulation_steps=1",
+            "trainer.args.eval_on_start=false",
+            "trainer.args.eval_strategy=no",
+            "trainer.args.do_eval=false",
+            "trainer.args.report_to=none",
+        )
         self.evaluate(method, f"saves/unlearn/{method}")
 
     def evaluate(self, name: str, model: str) -> None:
-        if (self.folder / "saves" / "eval" / name / "TOFU_SUMMARY.json").exists():
-            return
         reference = () if name == "retain90" else (f"retain_logs_path={_RETAIN_LOGS}",)
         self._python(
             f"evaluate {name}",
+            f"saves/eval/{name}/TOFU_SUMMARY.json",
             "eval",
             "experiment=eval/tofu/default",
             "+hardware=cpu_eval",
+            "eval.tofu.overwrite=true",
             f"task_name={name}",
             f"model.model_args.pretrained_model_name_or_path={model}",
             *reference,
         )
 
-    def _python(self, what: str, script: str, *overrides: str) -> None:
+    def _python(self, what: str, result: str, script: str, *overrides: str) -> None:
+        """Run a command unless the same one has made its result already; its log begins with it."""
         log = self.folder / "logs" / f"{what.replace(' ', '_')}.log"
+        command = [sys.executable, str(self.checkout / "src" / f"{script}.py"), *overrides, *_TOKENIZER]
+        first_line = " ".join(command) + "\n"
+        if (self.folder / result).exists() and log.exists() and log.read_text(errors="replace").startswith(first_line):
+            self.say(f"     {what}: done before")
+            return
         log.parent.mkdir(exist_ok=True)
-        command = [sys.executable, str(self.checkout / "src" / f"{script}.py"), *overrides, *_CPU]
+        (self.folder / result).unlink(missing_ok=True)
         started = time.monotonic()
         with log.open("w") as output:
-            output.write(" ".join(command) + "\n")
+            output.write(first_line)
             output.flush()
             # One thread each: two such small models at a time are faster than one on two cores.
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

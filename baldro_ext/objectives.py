@@ -72,8 +72,6 @@ def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
     Raises:
         ValueError: Unknown name or argument (listing what exists and the closest), or a bad value.
     """
-    if name not in FORGET_LOSSES:
-        raise ValueError(f"base={name!r} is no known forget loss: {known(str(name), FORGET_LOSSES)}")
     accepted = argument_names(name)
     for key in arguments:
         if key not in accepted:
@@ -82,7 +80,9 @@ def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
 
 
 def argument_names(name: str) -> tuple[str, ...]:
-    """Return the names of a registered loss's own arguments."""
+    """Return the names of a loss's own arguments; ValueError if there is no loss of that name."""
+    if name not in FORGET_LOSSES:
+        raise ValueError(f"base={name!r} is no known forget loss: {known(str(name), FORGET_LOSSES)}")
     return tuple(field.name for field in dataclasses.fields(FORGET_LOSSES[name]))  # type: ignore[arg-type]
 
 

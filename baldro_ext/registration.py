@@ -22,7 +22,7 @@ def config_directory() -> Path:
 
 def open_unlearning_is_loaded() -> bool:
     """Whether the `trainer` package imported in this process is open-unlearning's."""
-    return hasattr(sys.modules.get("trainer"), "TRAINER_REGISTRY")
+    return hasattr(sys.modules.get("trainer"), "TRAINER_REGISTRY") and "trainer.unlearn.grad_diff" in sys.modules
 
 
 def add_to(search_path: ConfigSearchPath) -> None:

@@ -60,7 +60,7 @@ class RobustLoss:
             reference: `(B,)` reference log-likelihoods, for objectives that need them.
 
         Raises:
-            ValueError: A loss is not finite.
+            ValueError: Losses are not finite; names the samples by their place in the batch.
         """
         answered = answers.lengths > 0
         answerless = int((~answered).sum())
@@ -80,6 +80,8 @@ class RobustLoss:
         else:
             losses = self.objective(answers, reference)
             owners = None
+        samples = answered.nonzero()[:, 0]
+        _require_finite(losses, samples if owners is None else samples[owners])
         worst = self._worst_case(answers, losses, owners)
 
         shares = (
@@ -96,4 +98,15 @@ class RobustLoss:
             # Every token of a sample carries the sample's weight.
             weights = weights[owners]
             weights = weights / weights.sum()
-        return WorstCase(weights @ losses, weights)
+        # Not a dot product, which autocast would take in half precision.
+        return WorstCase((weights * losses).sum(), weights)
+
+
+def _require_finite(losses: Tensor, samples: Tensor) -> None:
+    bad = ~losses.detach().isfinite()
+    if bad.any():
+        raise ValueError(
+            f"the forget losses of samples {sorted(set(samples[bad].tolist()))} of this batch are not finite "
+            f"({losses[bad][:3].tolist()}): training has diverged or the precision does not suffice; lower "
+            "learning_rate, or use bf16 or float32 instead of fp16"
+        )

@@ -6,6 +6,7 @@ They are the keys of `trainer.method_args` in the YAML and the keyword arguments
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -77,10 +78,8 @@ class Settings:
             ValueError: A key is unknown, belongs elsewhere, or has a value that cannot work. The message
                 names the key, the reason and what to set instead.
         """
-        given = {key: _plain(value) for key, value in arguments.items() if value is not None}
+        given = {key: _plain(key, value) for key, value in arguments.items() if value is not None}
         base = given.get("base", cls.base)
-        if base not in FORGET_LOSSES:
-            raise ValueError(f"base={base!r} is no known forget loss: {known(str(base), FORGET_LOSSES)}")
         weighting_class, weighting_names = VARIANTS[variant]
         base_names = argument_names(base)
         common = {field.name for field in fields(cls)} - {"objective", "weighting"}
@@ -94,8 +93,10 @@ class Settings:
         try:
             weighting = weighting_class(**{new: given[key] for key, new in weighting_names.items() if key in given})
         except ValueError as error:
-            values = ", ".join(f"{key}={given.get(key, 'null')}" for key in weighting_names)
-            raise ValueError(f"{variant} with {values}: {error}") from None
+            # In the words of the settings: beta alone would be taken for the base loss's own.
+            own_words = {new: key for key, new in weighting_names.items()}
+            message = re.sub(rf"\b({'|'.join(own_words)})\b", lambda match: own_words[match[0]], str(error))
+            raise ValueError(f"{variant}: {message}") from None
         settings = cls(objective=objective, weighting=weighting, **{key: given[key] for key in common if key in given})
         settings._check_combinations(variant)
         return settings
@@ -134,16 +135,23 @@ def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
     return f"{key} is no setting of {variant} with base={base}: {known(key, accepted)}"
 
 
-def _plain(value: Any) -> Any:
-    """Read the infinities that YAML writes `.inf` but a command line passes on as text."""
-    if isinstance(value, str) and value.lstrip("+-") in (".inf", ".Inf", ".INF", "inf"):
-        return -math.inf if value.startswith("-") else math.inf
+def _plain(key: str, value: Any) -> Any:
+    """Read numbers that a command line passes on as text, infinity as YAML writes it among them."""
+    if isinstance(value, str) and _is_number(key):
+        try:
+            return float(value.lower().replace(".inf", "inf"))
+        except ValueError:
+            pass
     return value
+
+
+def _is_number(key: str) -> bool:
+    return key not in _CHOICES and key not in ("base", "group_size")
 
 
 def _check_type(key: str, value: Any) -> None:
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")
-    elif key not in ("base", "group_size") and (isinstance(value, bool) or not isinstance(value, (int, float))):
+    elif _is_number(key) and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise ValueError(f"{key}={value!r} is no number: write it as 2.0, 1e-1 or .inf")

@@ -62,6 +62,7 @@ class BalDROMixin(_Host):
         self._robust_loss = self.settings.robust_loss
         self._journal: dict[str, list[Tensor | float]] = defaultdict(list)
         self._warned_answerless = False
+        self._window = 0
         self._refuse_one_sample_in_scope()
 
     def compute_loss(
@@ -79,11 +80,31 @@ class BalDROMixin(_Host):
         retain_loss = self._retain_loss(model, inputs, term)
 
         loss = self.settings.gamma * term.value + self.settings.alpha * retain_loss
+        loss = loss * self._window_correction
         self._take_notes(term, retain_loss)
         return (loss, outputs) if return_outputs else loss
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the micro-batches of one optimizer step as the host does, and note how many they are."""
+        fetched = super().get_batch_samples(*args, **kwargs)
+        self._window = len(fetched[0])
+        return fetched
+
+    @property
+    def _window_correction(self) -> float:
+        """What makes an optimizer step the mean over its micro-batches even where an epoch ends before it is full.
+
+        Later releases of transformers divide by the number of micro-batches that there are; up to 4.51 they
+        divide by `gradient_accumulation_steps` always. 4.45 has a short step only in an epoch shorter than one.
+        """
+        steps = self.args.gradient_accumulation_steps
+        if not self.model.training or hasattr(self, "current_gradient_accumulation_steps"):
+            return 1.0
+        window = self._window or min(steps, len(self.callback_handler.train_dataloader))
+        return float(steps / window)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means of the micro-batches since the last logging step to the training log."""
+        """Add the means over the micro-batches since the last logging step to the training log."""
         if "loss" in logs and self._journal:
             logs.update(
                 {name: float(torch.as_tensor(values).double().mean()) for name, values in self._journal.items()}
@@ -100,7 +121,8 @@ class BalDROMixin(_Host):
             )
         retain = _model_inputs(inputs["retain"])
         if self.settings.retain_batch == "matched":
-            kept = int((term.sample_weights > 0).sum())
+            # A batch with nothing to forget has no group to match, and trains on all it has to retain.
+            kept = int((term.sample_weights > 0).sum()) or len(retain["input_ids"])
             chosen = torch.randperm(len(retain["input_ids"]), device=retain["input_ids"].device)[:kept]
             retain = {name: values[chosen] for name, values in retain.items()}
         if self.settings.retain_reduction == "sequence_sum":
@@ -113,8 +135,8 @@ class BalDROMixin(_Host):
             if not self._warned_answerless:
                 self._warned_answerless = True
                 logger.warning(
-                    "%d of the %d forget samples in this batch have no answer token and get weight zero: their prompt "
-                    "fills max_length. Further ones are counted in the log as answerless_samples.",
+                    "%d of the %d forget samples in this batch have no answer token and get weight zero (the prompt "
+                    "fills max_length, or a chunk of text is empty). The log counts them as answerless_samples.",
                     term.answerless,
                     len(term.sample_weights),
                 )

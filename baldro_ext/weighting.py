@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -99,8 +100,8 @@ class DonskerVaradhan(Weighting):
         if (self.beta is None) == (self.radius is None):
             both = "both are" if self.beta is not None else "neither is"
             raise ValueError(
-                f"exactly one of the temperature beta and the radius must be set, and {both}: set beta "
-                "(2.0 in the paper, in units of the loss) or radius (in nats, such as 0.5), the other to null"
+                f"exactly one of beta and radius must be set, and {both}: set beta (a temperature in units of the "
+                "loss, 2.0 in the paper) or radius (in nats, such as 0.5), the other to null"
             )
         if self.beta is not None and (self.beta == 0 or math.isnan(self.beta)):
             raise ValueError(
@@ -114,8 +115,8 @@ class DonskerVaradhan(Weighting):
             )
         if self.beta is not None and self.beta < 0:
             logger.warning(
-                "beta=%s is negative: a soft minimum, which favours samples that are already forgotten. It is the "
-                "sign of the released BalDRO code; the paper's worst case needs a positive one.",
+                "Temperature %s of the worst case is negative: a soft minimum, which favours samples that are already "
+                "forgotten. It is the sign of the released BalDRO code; the paper's worst case needs a positive one.",
                 self.beta,
             )
 
@@ -132,7 +133,7 @@ class DonskerVaradhan(Weighting):
             return tilted.weights, tilted.value
         assert self.radius is not None
         weights = _weights_at_radius(losses, self.radius)
-        return weights, weights @ losses
+        return weights, (weights * losses).sum()
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class TopGroup(Weighting):
         boundary = losses.sort(descending=True).values[math.ceil(mass) - 1]
         above = losses > boundary
         weights = above.double() / mass + _evenly(losses == boundary) * (1 - int(above.sum()) / mass)
-        return weights, weights @ losses
+        return weights, (weights * losses).sum()
 
 
 def diagnostics(weights: Tensor) -> dict[str, float]:
@@ -226,7 +227,7 @@ def _tilt(losses: Tensor, beta: float) -> _Tilted:
     # Nearly uniform: every quantity is a small difference from the mean, so start there.
     gentle = bool(high - low <= abs(beta))
     centre = losses.mean() if gentle else (high if beta > 0 else low)
-    exponent = (losses - centre) / beta
+    exponent = ((losses - centre) / beta).clamp(min=-1e4)  # where exp is 0 long since, and 0 * it is 0 too
     weights = exponent.softmax(0)
     log_mean = exponent.expm1().mean().log1p() if gentle else exponent.exp().mean().log()
     return _Tilted(weights, centre + beta * log_mean, weights @ exponent - log_mean)
@@ -241,7 +242,7 @@ def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
     gap = float(losses.max() - losses[~largest].max())
     # At the low end all but the largest underflow to zero. At the high end KL <= radius, because the
     # variance under any tilt is at most spread^2 / 4.
-    low, high = math.log(gap / 800), math.log(spread / math.sqrt(8 * radius))
+    low, high = math.log(max(gap / 800, sys.float_info.min)), math.log(spread / math.sqrt(8 * radius))
     while high - low > 1e-14 * max(1.0, abs(low), abs(high)):
         middle = (low + high) / 2
         if _tilt(losses, math.exp(middle)).kl > radius:

@@ -152,3 +152,23 @@ def test_a_batch_without_any_answer_is_worth_nothing_and_keeps_its_graph() -> No
     assert term.value == 0
     assert term.answerless == 2
     assert len(term.weights) == len(term.losses) == 0
+
+
+@pytest.mark.parametrize("hardness", ["loss", "nll"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_losses_that_are_not_finite_are_named_by_their_place_in_the_batch(
+    hardness: Literal["loss", "nll"], bad: float
+) -> None:
+    given = answers([0, 3, 2, 1])
+    reference = torch.tensor([0.0, -1.0, -bad, -1.0], dtype=torch.float64)
+    with pytest.raises(
+        ValueError, match=r"losses of samples \[2\] of this batch are not finite .* lower learning_rate"
+    ):
+        RobustLoss(NPO(), TopGroup(0.5), hardness)(given, reference)
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    given, robust = answers(), RobustLoss(SimNPO(), TopGroup(0.5), "nll")
+    exact = robust(given).value
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert robust(given).value == exact

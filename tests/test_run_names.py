@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -36,11 +37,25 @@ def configs(tmp_path: Path) -> Path:
         (["forget_split=forget05"], "tofu_forget05_small_Mine"),
         (["experiment=x", "retain_logs_path=a/b.json", "trainer.args.report_to=wandb"], "tofu_forget10_small_Mine"),
         (["trainer.args.seed=1", "+trainer.args.lr=1e-5"], "tofu_forget10_small_Mine_seed=1_lr=1e-5"),
-        (["model.model_args.path=saves/a b"], "tofu_forget10_small_Mine_path=saves-a-b"),
+        (["model.model_args.path=here"], "tofu_forget10_small_Mine_path=here"),
+        (["~trainer.args.max_steps"], "tofu_forget10_small_Mine_no-trainer.args.max_steps"),
     ],
 )
 def test_runs_that_differ_have_names_that_differ(configs: Path, overrides: list[str], name: str) -> None:
     assert name_of(configs, overrides) == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("model.model_args.path=a/b", "model.model_args.path=a-b"),
+        ("model.model_args.path='a b'", "model.model_args.path=a-b"),
+        ("+data.forget.max_length=64", "+data.retain.max_length=64"),
+        ("+retain_split=retain90", "+retain_split=retain95"),
+    ],
+)
+def test_names_do_not_collide(configs: Path, one: str, other: str) -> None:
+    assert name_of(configs, [one]) != name_of(configs, [other])
 
 
 def test_long_names_are_cut_and_stay_distinct(configs: Path) -> None:
@@ -50,23 +65,38 @@ def test_long_names_are_cut_and_stay_distinct(configs: Path) -> None:
     assert len(first) < 140
 
 
-def test_without_hydra_the_parts_stand_alone() -> None:
-    assert resolvers.run_name("tofu", "forget10") == "tofu_forget10"
+def test_without_a_running_application_the_trainer_tells_runs_apart(configs: Path) -> None:
+    resolvers.register()
+    with initialize_config_dir(str(configs), version_base=None):
+        config = compose("main", ["+trainer.handler=BalDRO_DV", "+trainer.method_args.base=NPO"])
+    assert config.task_name == "tofu_forget10_BalDRO_DV_NPO"
+    assert resolvers.retain_logs("tofu", "retain90") is None
 
 
-def test_files_that_do_not_exist_are_null(tmp_path: Path) -> None:
-    (tmp_path / "there.json").touch()
-    assert resolvers.existing(str(tmp_path / "there.json")) == str(tmp_path / "there.json")
-    assert resolvers.existing(str(tmp_path / "gone.json")) is None
+def test_retain_logs_are_found_where_the_framework_puts_them(
+    configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = "retain_logs_path=${baldro.retain_logs:tofu,retain90}"
+    assert select(configs, [key], "retain_logs_path") is None
+    file = tmp_path / "saves/eval/tofu_small_retain90/TOFU_EVAL.json"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert select(configs, [key], "retain_logs_path") == "saves/eval/tofu_small_retain90/TOFU_EVAL.json"
 
 
 def name_of(configs: Path, overrides: list[str]) -> str:
+    name: str = select(configs, overrides, "task_name")
+    return name
+
+
+def select(configs: Path, overrides: list[str], key: str) -> Any:
+    """Resolve a key as a running application would."""
     resolvers.register()
     with initialize_config_dir(str(configs), version_base=None):
         config = compose("main", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     try:
-        name: str = OmegaConf.select(config, "task_name")
-        return name
+        return OmegaConf.select(config, key)
     finally:
         HydraConfig.instance().cfg = None

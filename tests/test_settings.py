@@ -32,7 +32,11 @@ def test_null_means_not_set() -> None:
     assert Settings.parse("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": None}).weighting == DonskerVaradhan(beta=2.0)
 
 
-@pytest.mark.parametrize("infinity", [math.inf, ".inf", "inf"])
+def test_numbers_may_come_as_text() -> None:
+    assert Settings.parse("BalDRO_DV", {"dv_beta": "1e-1", "alpha": "2"}).weighting == DonskerVaradhan(beta=0.1)
+
+
+@pytest.mark.parametrize("infinity", [math.inf, ".inf", ".Inf", "inf"])
 def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
     assert Settings.parse("BalDRO_DV", {"dv_beta": infinity}).weighting.is_mean
 
@@ -41,15 +45,15 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
     ("variant", "arguments", "message"),
     [
         ("BalDRO_G", {"base": "NP0"}, "base='NP0' is no known forget loss: there are NPO, SatImp, SimNPO; did you mean NPO?"),
-        ("BalDRO_DV", {}, "BalDRO_DV with dv_beta=null, dv_radius=null: exactly one of the temperature beta and the radius"),
-        ("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": 0.5}, "and both are: set beta (2.0 in the paper"),
-        ("BalDRO_DV", {"dv_beta": 0}, "beta=0 has no worst case: use a positive temperature (2.0 in the paper) or .inf"),
-        ("BalDRO_DV", {"dv_radius": -1.0}, "radius=-1.0 is no KL divergence"),
+        ("BalDRO_DV", {}, "BalDRO_DV: exactly one of dv_beta and dv_radius must be set, and neither is: set dv_beta (a temperature"),
+        ("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": 0.5}, "and both are: set dv_beta (a temperature in units of the loss, 2.0 in the paper) or dv_radius"),
+        ("BalDRO_DV", {"dv_beta": 0}, "dv_beta=0 has no worst case: use a positive temperature (2.0 in the paper) or .inf"),
+        ("BalDRO_DV", {"dv_radius": -1.0}, "dv_radius=-1.0 is no KL divergence"),
         ("BalDRO_DV", {"dv_beta": "two"}, "dv_beta='two' is no number: write it as 2.0, 1e-1 or .inf"),
         ("BalDRO_DV", {"dv_beta": True}, "dv_beta=True is no number"),
-        ("BalDRO_G", {"top_fraction": 0}, "fraction=0 is no share of the samples: use a number in (0, 1]"),
-        ("BalDRO_G", {"top_fraction": 1.5}, "fraction=1.5 is no share of the samples"),
-        ("BalDRO_G", {"group_size": "ceil"}, "size='ceil' is unknown: use 'exact' or 'floor'"),
+        ("BalDRO_G", {"top_fraction": 0}, "top_fraction=0 is no share of the samples: use a number in (0, 1]"),
+        ("BalDRO_G", {"top_fraction": 1.5}, "top_fraction=1.5 is no share of the samples"),
+        ("BalDRO_G", {"group_size": "ceil"}, "group_size='ceil' is unknown: use 'exact' or 'floor'"),
         ("BalDRO_G", {"dv_beta": 1.0}, "dv_beta is a setting of BalDRO_DV, not of BalDRO_G, which takes top_fraction or group_size"),
         ("BalDRO_G", {"top_fracton": 0.5}, "top_fracton is no setting of BalDRO_G with base=NPO: there are"),
         ("BalDRO_G", {"top_fracton": 0.5}, "did you mean top_fraction?"),

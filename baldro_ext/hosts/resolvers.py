@@ -8,49 +8,55 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 # Already part of the name, or without influence on the trained model.
 _SILENT = re.compile(
-    r"(experiment|trainer|model|hardware|task_name|forget_split|retain_split|holdout_split|data_split|retain_logs_path"
-    r"|model\.tokenizer_args\..*|eval\..*|hydra\..*|paths\..*|trainer\.args\.(report_to|logging_.*|eval_.*|do_eval|save_.*))="
+    r"(experiment|trainer|model|hardware|task_name|forget_split|holdout_split|data_split|retain_logs_path"
+    r"|model\.tokenizer_args\..*|eval\..*|hydra\..*|paths\..*"
+    r"|trainer\.args\.(report_to|logging_.*|eval_.*|do_eval|save_.*))(=|$)"
 )
+_FAMILIAR = re.compile(r"^(trainer\.args|trainer\.method_args|model\.model_args)\.")
 _LONGEST = 120
 
 
-def run_name(*parts: str) -> str:
-    """Name a run by the given parts, the chosen model and trainer, and the other overrides.
+def run_name(*parts: str, _root_: DictConfig) -> str:
+    """Name a run by the given parts, the chosen model and trainer, and what else was overridden.
 
     `python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu trainer.args.seed=1` gives
     `tofu_forget10_Llama-3.2-1B-Instruct_BalDRO_DV_seed=1`, so that runs that differ do not share a
-    folder. Where Hydra is not running there are no choices to read, and the parts stand alone.
+    folder. A name that had to leave something out ends in a hash of the overrides. Where Hydra runs no
+    application, it has no choices to tell, and the trainer's class and base loss stand in for them.
     """
     if not HydraConfig.initialized():
-        return "_".join(parts)
+        trainer = _root_.get("trainer") or {}
+        base = (trainer.get("method_args") or {}).get("base")
+        return "_".join([*parts, *filter(None, (trainer.get("handler"), base))])
     config = HydraConfig.get()
-    choices = config.runtime.choices
-    changes = [_short(override) for override in config.overrides.task if not _SILENT.match(override.lstrip("+~"))]
-    name = "_".join([*parts, choices["model"], choices["trainer"], *changes])
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    overrides = [override for override in config.overrides.task if not _SILENT.match(override.lstrip("+~"))]
+    short = [_FAMILIAR.sub("", re.sub(r"^~", "no-", override.lstrip("+"))) for override in overrides]
+    short = [change.replace("pretrained_model_name_or_path", "from") for change in short]
+    safe = [re.sub(r"[^\w.=+-]+", "-", change) for change in short]
+    name = "_".join([*parts, config.runtime.choices["model"], config.runtime.choices["trainer"], *safe])
+    if safe != short or len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{hashlib.sha256(repr(overrides).encode()).hexdigest()[:8]}"
     return name
 
 
-def existing(path: str) -> str | None:
-    """Return the path if there is such a file, else null: for retain logs that may not be downloaded."""
-    return path if Path(path).is_file() else None
+def retain_logs(benchmark: str, retain: str) -> str | None:
+    """Return where `setup_data.py --eval_logs` puts the retain model's evaluation, or null if it is not there.
+
+    `baldro.retain_logs:tofu,retain90` is `saves/eval/tofu_<model>_retain90/TOFU_EVAL.json`.
+    """
+    if not HydraConfig.initialized():
+        return None
+    model = HydraConfig.get().runtime.choices["model"]
+    path = Path(f"saves/eval/{benchmark}_{model}_{retain}/{benchmark.upper()}_EVAL.json")
+    return str(path) if path.is_file() else None
 
 
 def register() -> None:
-    """Register the resolvers as `baldro.run_name` and `baldro.existing`."""
-    resolvers: dict[str, Any] = {"baldro.run_name": run_name, "baldro.existing": existing}
+    """Register the resolvers as `baldro.run_name` and `baldro.retain_logs`."""
+    resolvers: dict[str, Any] = {"baldro.run_name": run_name, "baldro.retain_logs": retain_logs}
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-
-
-def _short(override: str) -> str:
-    """Keep the last part of the key and make the value safe in a file name."""
-    key, _, value = override.lstrip("+").partition("=")
-    name = key.rpartition(".")[2].replace("pretrained_model_name_or_path", "from")
-    safe = re.sub(r"[^\w.=+-]+", "-", value)
-    return f"{name}={safe}"

@@ -86,7 +86,7 @@ def framework(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
     if transformers.__version__ != generation.transformers:
         pytest.fail(
             f"{generation.name} pins transformers {generation.transformers}, but this environment has "
-            f"{transformers.__version__}: run nox -s {generation.name}",
+            f"{transformers.__version__}: run make test-framework GENERATION={generation.name}",
             pytrace=False,
         )
     # Shared by the workers of pytest-xdist, each of which has a base folder of its own.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from .conftest import Framework
+from .conftest import MODEL, Framework
 
 pytestmark = pytest.mark.framework
 
@@ -51,6 +53,12 @@ def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Fram
         torch.testing.assert_close(weights(framework, f"even_{ours}"), built_in, rtol=0, atol=1e-5)
 
 
+def test_release_presets_have_the_value_and_gradient_of_the_released_formulas(framework: Framework) -> None:
+    script = Path(__file__).with_name("released_formulas.py")
+    output = framework.run(str(script), str(framework.checkout), framework.name, MODEL)
+    assert output.count("equals the release") == 6
+
+
 def test_one_step_of_4_x_2_samples_equals_one_of_1_x_8(framework: Framework) -> None:
     common = (
         "trainer=BalDRO_DV_SimNPO",
@@ -76,3 +84,26 @@ def test_one_step_of_4_x_2_samples_equals_one_of_1_x_8(framework: Framework) -> 
     losses = [framework.steps(f"steps_{size}")[0] for size in (2, 8)]
     for name in ("loss", "forget_loss_mean", "retain_loss"):
         assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)
+
+
+def test_the_last_step_of_an_epoch_is_a_mean_too(framework: Framework) -> None:
+    """10 samples make 2 micro-batches of 8 and 2, fewer than the 4 that a step would hold."""
+    for accumulation in (4, 2):
+        framework.train(
+            "trainer=BalDRO_DV",
+            "experiment=unlearn/tofu",
+            f"task_name=short_step_{accumulation}",
+            "trainer.args.num_train_epochs=1",
+            f"trainer.args.gradient_accumulation_steps={accumulation}",
+            "trainer.args.optim=sgd",
+            "+trainer.args.max_grad_norm=0",
+            "trainer.args.weight_decay=0",
+            "trainer.args.learning_rate=1e-2",
+            "+trainer.args.lr_scheduler_type=constant",
+        )
+    (of_four,), (of_two,) = (framework.steps(f"short_step_{accumulation}") for accumulation in (4, 2))
+    assert of_four["loss"] == pytest.approx(of_four["forget_loss_robust"] + of_four["retain_loss"], rel=1e-3)
+    assert of_four["loss"] == pytest.approx(of_two["loss"], rel=1e-3)
+    torch.testing.assert_close(
+        weights(framework, "short_step_4"), weights(framework, "short_step_2"), rtol=0, atol=1e-6
+    )

@@ -24,10 +24,10 @@ from hydra import compose, initialize_config_dir
 
 with initialize_config_dir("{checkout}/configs", version_base=None):
     def build(*overrides):
-        cfg = compose("train", ["trainer=BalDRO_DV", "experiment=unlearn/tofu", "+hardware=cpu", "task_name=program",
+        cfg = compose("train", ["trainer=BalDRO_DV", "experiment=unlearn/tofu", "+hardware=cpu",
             "model.model_args.pretrained_model_name_or_path={model}",
-            "model.tokenizer_args.pretrained_model_name_or_path={model}", "retain_logs_path=null",
-            "trainer.args.logging_dir=logs", "paths.output_dir=saves/program", "trainer.args.report_to=none",
+            "model.tokenizer_args.pretrained_model_name_or_path={model}",
+            "trainer.args.logging_dir=logs", "trainer.args.report_to=none",
             "trainer.args.eval_strategy=no", "trainer.args.eval_on_start=false", *overrides])
         from data import get_collators, get_data
         from model import get_model
@@ -40,6 +40,7 @@ with initialize_config_dir("{checkout}/configs", version_base=None):
             **{{name: tokenizer}})[0]
 
     trainer = build()
+    assert trainer.args.output_dir == "./saves/unlearn/tofu_forget10_BalDRO_DV_NPO", trainer.args.output_dir
     assert type(trainer).__name__ == "BalDRO_DV", type(trainer)
     for overrides in {bad}:
         try:
@@ -58,10 +59,10 @@ except ValueError as error:
 """
 BAD = {
     ("trainer.method_args.base=NP0",): "base='NP0' is no known forget loss: there are NPO, SatImp, SimNPO; did you mean NPO?",
-    ("trainer.method_args.dv_beta=null",): "neither is",
-    ("trainer.method_args.dv_radius=0.5",): "both are",
-    ("trainer.method_args.dv_beta=0",): "beta=0 has no worst case",
-    ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "fraction=1.5 is no share of the samples",
+    ("trainer.method_args.dv_beta=null",): "exactly one of dv_beta and dv_radius must be set, and neither is",
+    ("trainer.method_args.dv_radius=0.5",): "exactly one of dv_beta and dv_radius must be set, and both are",
+    ("trainer.method_args.dv_beta=0",): "dv_beta=0 has no worst case",
+    ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "top_fraction=1.5 is no share of the samples",
     ("trainer.method_args.retain_loss_type=EMBED_DIFF",): "retain_loss_type='EMBED_DIFF' is not supported: use NLL or KL",
     ("+trainer.method_args.hardnes=nll",): "hardnes is no setting of BalDRO_DV with base=NPO",
     ("trainer.args.per_device_train_batch_size=1",): "per_device_train_batch_size=1 leaves BalDRO_DV one sample",
@@ -97,13 +98,13 @@ def test_register_without_the_framework_says_what_to_do(framework: Framework, tm
     )
 
 
-@pytest.mark.parametrize("decoy", [False, True], ids=["no trainer package", "a trainer package of its own"])
-def test_the_plugin_keeps_out_of_other_applications(framework: Framework, tmp_path: Path, decoy: bool) -> None:
+@pytest.mark.parametrize("decoy", [None, "", "TRAINER_REGISTRY = {}"], ids=["no trainer", "a trainer", "a registry"])
+def test_the_plugin_keeps_out_of_other_applications(framework: Framework, tmp_path: Path, decoy: str | None) -> None:
     (tmp_path / "app.py").write_text(
         textwrap.dedent(f"""
         import sys
         import hydra
-        {"import trainer" if decoy else ""}
+        {"" if decoy is None else "import trainer"}
 
         @hydra.main(version_base=None, config_path=None)
         def main(cfg):
@@ -113,8 +114,8 @@ def test_the_plugin_keeps_out_of_other_applications(framework: Framework, tmp_pa
         main()
         """)
     )
-    if decoy:
-        (tmp_path / "trainer.py").touch()
+    if decoy is not None:
+        (tmp_path / "trainer.py").write_text(decoy)
     assert "baldro" not in framework.run(str(tmp_path / "app.py"), "--info", "searchpath")
     framework.run(str(tmp_path / "app.py"))
 

@@ -1,0 +1,128 @@
+"""Compares each release preset, as the framework composes it, with the released formula written out again.
+
+Usage: python released_formulas.py CHECKOUT GENERATION MODEL. Prints a line per preset; fails at the first that differs.
+"""
+
+import sys
+from collections.abc import Callable
+
+CHECKOUT, GENERATION, MODEL = sys.argv[1:]
+sys.path.insert(0, f"{CHECKOUT}/src")
+
+import torch  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+import baldro_ext  # noqa: E402
+
+baldro_ext.register()
+
+from data import get_collators, get_data  # noqa: E402
+from model import get_model  # noqa: E402
+from trainer import load_trainer  # noqa: E402
+
+
+def token_log_probs(model: torch.nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
+    """One vector of answer log-probabilities per sample."""
+    log_p = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(-1)
+    rows = []
+    for scores, labels in zip(log_p, batch["labels"], strict=True):
+        places = [t for t in range(1, len(labels)) if labels[t] != -100]
+        rows.append(torch.stack([scores[t - 1, labels[t]] for t in places]))
+    return rows
+
+
+def npo(rows: list[Tensor], reference: list[Tensor]) -> Tensor:
+    ratios = torch.stack([row.sum() - ref.sum() for row, ref in zip(rows, reference, strict=True)])
+    return -2 / 0.1 * torch.log(1 / (1 + (0.1 * ratios).exp()))
+
+
+def simnpo(rows: list[Tensor], reference: list[Tensor]) -> Tensor:
+    return torch.stack([2 / 4.5 * torch.log(1 + (4.5 * row.mean()).exp()) for row in rows])
+
+
+def satimp_tokens(rows: list[Tensor], reference: list[Tensor]) -> Tensor:
+    row = torch.cat(rows)
+    p = row.detach().exp()
+    return p**5 * (1 - p) * row
+
+
+def dual(losses: Tensor) -> Tensor:
+    return -torch.log(torch.mean(torch.exp(-losses)))
+
+
+def summed(rows: list[Tensor]) -> Tensor:
+    return -torch.stack([row.sum() for row in rows]).mean()
+
+
+def per_token(rows: list[Tensor]) -> Tensor:
+    return -torch.cat(rows).mean()
+
+
+Loss = Callable[[list[Tensor], list[Tensor]], Tensor]
+# Each: forget loss, its weight gamma in the framework's YAML, and the retain term (of the DV trainers).
+PRESETS: dict[str, tuple[Loss, float, Callable[[list[Tensor]], Tensor]]] = {
+    "BalDRO_DV_release": (npo, 1.0, summed),
+    "BalDRO_DV_SimNPO_release": (simnpo, 0.125, per_token),
+    "BalDRO_DV_SatImp_release": (satimp_tokens, 0.1, summed),
+    "BalDRO_G_release": (npo, 1.0, per_token),
+    "BalDRO_G_SimNPO_release": (simnpo, 0.125, per_token),
+    "BalDRO_G_SatImp_release": (satimp_tokens, 0.1, per_token),
+}
+
+
+def released(name: str, forget: list[Tensor], reference: list[Tensor], retain: list[Tensor]) -> Tensor:
+    loss, gamma, retain_term = PRESETS[name]
+    if "_DV" in name:
+        return gamma * dual(loss(forget, reference)) + retain_term(retain)
+    nll = torch.stack([-row.mean() for row in forget])
+    hardest = nll.argsort()[: max(1, int(len(forget) * 0.5))].tolist()
+    kept = torch.randperm(len(retain))[: len(hardest)].tolist()
+    group, its_reference = ([rows[i] for i in hardest] for rows in (forget, reference))
+    return gamma * loss(group, its_reference).mean() + retain_term([retain[i] for i in kept])
+
+
+def gradient(loss: Tensor, model: torch.nn.Module) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), allow_unused=False)])
+
+
+with initialize_config_dir(f"{CHECKOUT}/configs", version_base=None):
+    for name in PRESETS:
+        config = compose(
+            "train",
+            [
+                f"trainer={name}",
+                "experiment=unlearn/tofu",
+                "+hardware=cpu",
+                f"model.model_args.pretrained_model_name_or_path={MODEL}",
+                f"model.tokenizer_args.pretrained_model_name_or_path={MODEL}",
+                "trainer.args.report_to=none",
+                "trainer.args.logging_dir=logs",
+                "trainer.args.eval_strategy=no",
+                "trainer.args.eval_on_start=false",
+                "trainer.args.gradient_accumulation_steps=1",
+            ],
+        )
+        model, tokenizer = get_model(config.model)
+        model = model.double().eval()
+        template = config.model.template_args
+        data = get_data(config.data, mode=config.mode, tokenizer=tokenizer, template_args=template)["train"]
+        collator = get_collators(config.collator, tokenizer=tokenizer)
+        tokenizer_name = "tokenizer" if GENERATION == "G1" else "processing_class"
+        trainer, _ = load_trainer(
+            config.trainer, model=model, train_dataset=data, data_collator=collator, **{tokenizer_name: tokenizer}
+        )
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(5)])  # odd, so that rounding shows
+        with torch.no_grad():
+            reference = token_log_probs(model, batch["forget"])
+            for parameter in model.parameters():  # away from the reference
+                parameter.add_(0.05 * torch.randn_like(parameter))
+
+        torch.manual_seed(7)
+        ours = trainer.compute_loss(model, batch)
+        torch.manual_seed(7)
+        forget, retain = (token_log_probs(model, batch[side]) for side in ("forget", "retain"))
+        theirs = released(name, forget, reference, retain)
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(gradient(ours, model), gradient(theirs, model), rtol=1e-5, atol=1e-8)
+        print(f"{name} equals the release: {ours.item():.6f}")
