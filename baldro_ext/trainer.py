@@ -104,11 +104,11 @@ class BalDROMixin(_Host):
         return float(steps / window)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means over the micro-batches since the last logging step to the training log."""
+        """Add means over the micro-batches since the last logging step, and the number of answerless samples."""
         if "loss" in logs and self._journal:
-            logs.update(
-                {name: float(torch.as_tensor(values).double().mean()) for name, values in self._journal.items()}
-            )
+            for name, values in self._journal.items():
+                total = float(torch.as_tensor(values).double().sum())
+                logs[name] = total if name == "answerless_samples" else total / len(values)
             self._journal.clear()
         super().log(logs, *args, **kwargs)
 
