@@ -113,9 +113,9 @@ class BalDROMixin(_Host):
         super().log(logs, *args, **kwargs)
 
     def _retain_loss(self, model: nn.Module, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor:
+        if self.settings.alpha == 0:
+            return torch.zeros_like(term.value)
         if "retain" not in inputs:
-            if self.settings.alpha == 0:
-                return torch.zeros_like(term.value)
             raise ValueError(
                 f"alpha={self.settings.alpha} weighs a retain loss, but there is no retain data: set alpha=0"
             )
