@@ -1,28 +1,29 @@
-"""Objective x weighting: the one place where per-sample forget losses meet their worst case."""
+"""Objective x weighting x scope: the one place where per-sample forget losses meet their worst case."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from baldro_ext.ledger import Ledger
 from baldro_ext.likelihood import AnswerLogProbs
 from baldro_ext.objectives import ForgetLoss, TokenAveraged
-from baldro_ext.weighting import Weighting, WorstCase
+from baldro_ext.scope import Choice, Scope
+from baldro_ext.weighting import Weighting, with_gradient
 
 
 @dataclass(frozen=True)
 class ForgetTerm:
     """The robust forget loss of a batch of B samples, and what it was made of.
 
-    Q ranges over n units: the samples that have an answer, or all their answer tokens.
-
     Attributes:
         value: `()`, differentiable; 0 where no sample has an answer.
-        losses: `(n,)`, detached.
-        weights: `(n,)`, detached, sum 1.
-        sample_weights: `(B,)`, detached: the share of each sample, 0 for one without an answer.
+        losses: `(n,)`, detached: of this rank's units, the samples with an answer or their answer tokens.
+        weights: Detached, sum 1: the distribution Q, over the units of the whole scope.
+        sample_weights: `(B,)`, detached: the weight of each sample's gradient, 0 for one without an answer.
         answerless: How many of the B samples have no answer token, and so nothing to forget.
     """
 
@@ -35,16 +36,15 @@ class ForgetTerm:
 
 @dataclass(frozen=True)
 class RobustLoss:
-    """The worst case of a forget loss over the samples of a batch.
+    """The worst case of a forget loss.
 
     Args:
         objective: Loss per sample, larger = less forgotten.
         weighting: The worst-case distribution Q.
         hardness: What Q is chosen by: `loss`, or `nll` for the log-probability per answer token (the
             least negative log-likelihood is hardest; the released code's choice for its group).
-        unit: What Q ranges over: `sample`, or `token` for the answer tokens of the whole batch. The
-            latter needs a `TokenAveraged` objective; with even weights it is open-unlearning's token
-            mean.
+        unit: What Q ranges over: `sample`, or `token` for the answer tokens of the batch. The latter
+            needs a `TokenAveraged` objective; with even weights it is open-unlearning's token mean.
     """
 
     objective: ForgetLoss
@@ -52,54 +52,58 @@ class RobustLoss:
     hardness: Literal["loss", "nll"] = "loss"
     unit: Literal["sample", "token"] = "sample"
 
-    def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> ForgetTerm:
+    def __call__(
+        self,
+        answers: AnswerLogProbs,
+        reference: Tensor | None = None,
+        scope: Scope | None = None,
+        indices: Tensor | None = None,
+    ) -> ForgetTerm:
         """Return the robust loss.
 
         Args:
             answers: Log-probabilities of B samples.
             reference: `(B,)` reference log-likelihoods, for objectives that need them.
+            scope: Where Q lives; by default among the B samples (or their tokens) alone.
+            indices: `(B,)` int64, the samples' places in the forget set, where there is a scope.
 
         Raises:
             ValueError: Losses are not finite; names the samples by their place in the batch.
         """
         answered = answers.lengths > 0
-        answerless = int((~answered).sum())
         sample_weights = answers.tokens.new_zeros(len(answered)).detach()
-        if answerless == len(answered):
-            # Still part of the graph: a data-parallel rank must send gradients, even if all are zero.
-            nothing = sample_weights[:0]
-            return ForgetTerm(answers.tokens.sum() * 0, nothing, nothing, sample_weights, answerless)
-        if answerless:
-            answers = answers[answered]
-            reference = None if reference is None else reference[answered]
-
+        samples = answered.nonzero()[:, 0]
+        answers = answers[answered]
+        reference = None if reference is None else reference[answered]
         if self.unit == "token":
             assert isinstance(self.objective, TokenAveraged)
             losses = self.objective.token_losses(answers)[answers.mask]
             owners = answers.mask.nonzero()[:, 0]
+            _require_finite(losses, samples[owners])
+            choice = self._among_tokens(answers, losses.detach(), owners)
+            shares = choice.gradient.new_zeros(len(answers.mask)).index_add(0, owners.cpu(), choice.gradient)
         else:
             losses = self.objective(answers, reference)
-            owners = None
-        samples = answered.nonzero()[:, 0]
-        _require_finite(losses, samples if owners is None else samples[owners])
-        worst = self._worst_case(answers, losses, owners)
+            _require_finite(losses, samples)
+            hardness = losses.detach() if self.hardness == "loss" else answers.means.detach()
+            if scope is None or indices is None:
+                scope, indices = Scope("batch", Ledger.blank(len(answered))), torch.arange(len(answered))
+            choice = scope.choose(self.weighting, indices.to(answered.device)[answered], losses.detach(), hardness)
+            shares = choice.gradient
+        sample_weights[answered] = shares.to(sample_weights)
+        value = with_gradient(losses, choice.value.to(losses), choice.gradient.to(losses))
+        return ForgetTerm(value, losses.detach(), choice.weights, sample_weights, int((~answered).sum()))
 
-        shares = (
-            worst.weights if owners is None else losses.new_zeros(len(answers.mask)).index_add(0, owners, worst.weights)
-        )
-        sample_weights[answered] = shares
-        return ForgetTerm(worst.value, losses.detach(), worst.weights, sample_weights, answerless)
-
-    def _worst_case(self, answers: AnswerLogProbs, losses: Tensor, owners: Tensor | None) -> WorstCase:
+    def _among_tokens(self, answers: AnswerLogProbs, losses: Tensor, owners: Tensor) -> Choice:
+        """Choose among this rank's answer tokens `(n,)`, or among their samples, spread over their tokens."""
+        if len(losses) == 0:
+            return Choice(losses.sum(), losses, losses)
         if self.hardness == "loss":
-            return self.weighting.worst_case(losses)
-        weights = self.weighting.weights(answers.means.detach())
-        if owners is not None:
-            # Every token of a sample carries the sample's weight.
-            weights = weights[owners]
-            weights = weights / weights.sum()
-        # Not a dot product, which autocast would take in half precision.
-        return WorstCase((weights * losses).sum(), weights)
+            worst = self.weighting.worst_case(losses.double().cpu())
+            return Choice(worst.value, worst.weights, worst.weights)
+        weights = self.weighting.weights(answers.means.detach().double().cpu())[owners.cpu()]
+        weights = weights / weights.sum()
+        return Choice((weights * losses.double().cpu()).sum(), weights, weights)
 
 
 def _require_finite(losses: Tensor, samples: Tensor) -> None:

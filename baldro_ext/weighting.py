@@ -62,7 +62,7 @@ class Weighting(ABC):
         """
         weights, value = self._solve(_float64(losses))
         weights, value = weights.to(losses), value.to(losses)
-        return WorstCase(_Danskin.apply(losses, value, weights), weights)  # type: ignore[no-untyped-call]
+        return WorstCase(with_gradient(losses, value, weights), weights)
 
     def weights(self, losses: Tensor) -> Tensor:
         """Return only the weights of `worst_case(losses)`: `(n,)`, sum 1, detached."""
@@ -196,6 +196,12 @@ def diagnostics(weights: Tensor) -> dict[str, float]:
         "kl_to_uniform": max(0.0, torch.special.xlogy(w, w * len(w)).sum().item()),
         "largest_weight": w.max().item(),
     }
+
+
+def with_gradient(losses: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """Return `value`, a scalar, made to depend on `losses` `(n,)` with the given `gradient` `(n,)`."""
+    result: Tensor = _Danskin.apply(losses, value, gradient)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Danskin(torch.autograd.Function):
