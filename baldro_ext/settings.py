@@ -28,6 +28,8 @@ _CHOICES = {
     "unit": ("sample", "token"),
     "retain_reduction": ("token_mean", "sequence_sum"),
     "retain_batch": ("full", "matched"),
+    "scope": ("batch", "dataset"),
+    "reference": ("precomputed", "live"),
 }
 
 
@@ -48,6 +50,10 @@ class Settings:
             summed log-likelihoods, as the released DV trainers of NPO and SatImp.
         retain_batch: `full`, or `matched` for as many random retain samples as the group keeps forget
             samples, as the released group trainers.
+        scope: Where the worst case is sought: `batch` for the samples of one forward pass on all ranks, as
+            the paper; or `dataset` for the whole forget set, by a ledger of latest losses.
+        reference: How NPO's reference likelihoods are had: `precomputed` before the first step, or `live`
+            from a copy of the model, as open-unlearning.
     """
 
     base: str = "NPO"
@@ -60,6 +66,18 @@ class Settings:
     unit: Literal["sample", "token"] = "sample"
     retain_reduction: Literal["token_mean", "sequence_sum"] = "token_mean"
     retain_batch: Literal["full", "matched"] = "full"
+    scope: Literal["batch", "dataset"] = "batch"
+    reference: Literal["precomputed", "live"] = "precomputed"
+
+    @property
+    def needs_precomputed_reference(self) -> bool:
+        """Whether the forget loss reads reference likelihoods from the ledger."""
+        return self.objective.needs_reference and self.reference == "precomputed"
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the forget set is scored before the first step."""
+        return self.needs_precomputed_reference or self.scope == "dataset"
 
     @property
     def robust_loss(self) -> RobustLoss:
@@ -110,6 +128,16 @@ class Settings:
             raise ValueError(
                 f"unit='token' needs a loss that is a mean over tokens ({', '.join(able)}), and {self.base} scores a "
                 "whole answer: use unit=sample"
+            )
+        if self.unit == "token" and self.scope == "dataset":
+            raise ValueError(
+                "scope='dataset' keeps one number per sample, and unit='token' chooses among single tokens: use "
+                "unit=sample or scope=batch"
+            )
+        if self.retain_batch == "matched" and self.scope == "dataset":
+            raise ValueError(
+                "retain_batch='matched' follows the group of a batch, and with scope='dataset' a batch may hold none "
+                "of the group: use retain_batch=full or scope=batch"
             )
         if self.retain_reduction == "sequence_sum" and self.retain_loss_type != "NLL":
             raise ValueError(

@@ -10,14 +10,19 @@ import inspect
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
+from transformers.trainer_utils import get_last_checkpoint
 
+from baldro_ext.bookkeeping import Bookkeeper, EpochReport
 from baldro_ext.likelihood import AnswerLogProbs, answer_log_probs
 from baldro_ext.robust_loss import ForgetTerm
+from baldro_ext.samples import INDEX, DrawHistory, IndexedCollator, Pairs
+from baldro_ext.scope import Scope
 from baldro_ext.settings import Settings
 from baldro_ext.weighting import diagnostics
 
@@ -55,7 +60,12 @@ class BalDROMixin(_Host):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         for_host = {*inspect.signature(Trainer.__init__).parameters, *self.host_arguments}
         self.settings = Settings.parse(self.variant, {k: v for k, v in kwargs.items() if k not in for_host})
-        super().__init__(*args, **{k: v for k, v in kwargs.items() if k in for_host})
+        host = {k: v for k, v in kwargs.items() if k in for_host}
+        self._draws = DrawHistory()
+        if host.get("train_dataset") is not None:
+            host["train_dataset"] = Pairs(host["train_dataset"], self._draws)
+            host["data_collator"] = IndexedCollator(host["data_collator"], self._draws)
+        super().__init__(*args, **host)
         # transformers 4.46 to 4.51 divide the loss by the accumulation steps only where this is false.
         # Ours is a mean per micro-batch, so without it gradients grow with the number of steps.
         self.model_accepts_loss_kwargs = False
@@ -64,6 +74,47 @@ class BalDROMixin(_Host):
         self._warned_answerless = False
         self._window = 0
         self._refuse_one_sample_in_scope()
+        if self.train_dataset is not None:
+            self.books = Bookkeeper(self)
+            self.add_callback(EpochReport(self))
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as the host does; from a checkpoint, also `args.resume_from_checkpoint`, with its ledger.
+
+        Raises:
+            LedgerError: The checkpoint's ledger is missing, damaged or of another run.
+        """
+        resume: Any = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        if resume is True or resume == "True":
+            resume = get_last_checkpoint(self.args.output_dir)
+            if resume is None:
+                raise ValueError(f"resume_from_checkpoint=true, but there is no checkpoint in {self.args.output_dir}")
+        if resume:
+            state = self.books.resume(Path(resume))
+            if state is not None:
+                self._draws.resume_from(state)
+        return super().train(resume or None, *args, **kwargs)
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Score the forget set before the first step, where the settings need it; then train as the host does."""
+        self.books.start(model)
+        loss: Tensor = super().training_step(model, *args, **kwargs)
+        self._draws.trained()
+        return loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as the host does, with the ledger beside the model."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.books.save(Path(output_dir or self.args.output_dir), self._draws.next_state)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        # The Trainer restores random states after the first batches were fetched. Where those were drawn from
+        # a state of the ledger, the CPU's must go on from there.
+        kept = torch.get_rng_state() if self._draws.resumed else None
+        super()._load_rng_state(checkpoint)
+        if kept is not None:
+            torch.set_rng_state(kept)
 
     def compute_loss(
         self,
@@ -75,8 +126,11 @@ class BalDROMixin(_Host):
         """Return the loss of one micro-batch, and with `return_outputs` the model's forget outputs."""
         forget = _model_inputs(inputs["forget"])
         answers, outputs = _answers(model, forget)
-        reference = self.reference_log_likelihoods(forget) if self.settings.objective.needs_reference else None
-        term = self._robust_loss(answers, reference)
+        indices = inputs["forget"][INDEX]
+        reference = (
+            self._reference(forget, indices).to(answers.tokens) if self.settings.objective.needs_reference else None
+        )
+        term = self._robust_loss(answers, reference, self._scope, indices)
         retain_loss = self._retain_loss(model, inputs, term)
 
         loss = self.settings.gamma * term.value + self.settings.alpha * retain_loss
@@ -111,6 +165,44 @@ class BalDROMixin(_Host):
                 logs[name] = total if name == "answerless_samples" else total / len(values)
             self._journal.clear()
         super().log(logs, *args, **kwargs)
+
+    def forget_answers(self, model: nn.Module, samples: list[Any]) -> AnswerLogProbs:
+        """Return the answers' log-probabilities of some forget samples, in the precision of training."""
+        batch = self._prepare_inputs(self.data_collator([{"forget": sample} for sample in samples]))
+        with self.compute_loss_context_manager():
+            return _answers(model, _model_inputs(batch["forget"]))[0]
+
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
+        """Bring the rows `(m, k)` float64 of all ranks together; `baldro_ext.scope.Gather`.
+
+        Ranks may bring different numbers, up to `per_device` batch sizes.
+        """
+        ranks = self.accelerator.num_processes
+        if ranks == 1:
+            return rows.cpu(), slice(0, len(rows))
+        counts = self.accelerator.gather(torch.tensor([len(rows)], device=self.accelerator.device)).tolist()
+        padded = rows.new_zeros(max(counts), rows.shape[1])
+        padded[: len(rows)] = rows
+        everything = self.accelerator.gather(padded.to(self.accelerator.device)).cpu().view(ranks, max(counts), -1)
+        start = sum(counts[: self.accelerator.process_index])
+        table = torch.cat([block[:count] for block, count in zip(everything, counts, strict=True)])
+        return table, slice(start, start + len(rows))
+
+    @property
+    def _scope(self) -> Scope:
+        return Scope(
+            self.settings.scope,
+            self.books.ledger,
+            self.accelerator.num_processes,
+            self.gather_rows,
+            self.train_dataset.drawn_once,
+        )
+
+    def _reference(self, forget: Batch, indices: Tensor) -> Tensor:
+        if self.settings.reference == "live":
+            return self.reference_log_likelihoods(forget)
+        assert self.books.ledger.reference is not None
+        return self.books.ledger.reference[indices.cpu()]
 
     def _retain_loss(self, model: nn.Module, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor:
         if self.settings.alpha == 0:
@@ -148,13 +240,13 @@ class BalDROMixin(_Host):
                 self._journal[name].append(value)
 
     def _refuse_one_sample_in_scope(self) -> None:
-        choosing = not self.settings.weighting.is_mean
+        choosing = self.settings.scope == "batch" and not self.settings.weighting.is_mean
         among_samples = self.settings.unit == "sample" or self.settings.hardness == "nll"
-        if self.args.train_batch_size == 1 and choosing and among_samples:
+        if self.args.train_batch_size * self.accelerator.num_processes == 1 and choosing and among_samples:
             raise ValueError(
-                f"per_device_train_batch_size=1 leaves {self.variant} one sample to choose the worst from, so it would "
-                "silently be plain averaging: use per_device_train_batch_size=2 or more (and fewer "
-                "gradient_accumulation_steps), or ask for plain averaging with dv_beta=.inf or top_fraction=1"
+                f"per_device_train_batch_size=1 with scope=batch leaves {self.variant} one sample to choose the worst "
+                "from, so it would silently be plain averaging: set scope=dataset to choose from the whole forget set, "
+                "or per_device_train_batch_size=2 or more"
             )
 
 

@@ -5,6 +5,7 @@ Importable only where a checkout's `src` folder is on `sys.path`, as it is in it
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,8 @@ from trainer import TRAINER_REGISTRY
 from trainer.unlearn.grad_diff import GradDiff
 
 from baldro_ext.trainer import BalDROMixin, Batch, log_likelihoods
+
+logger = logging.getLogger(__name__)
 
 
 class _BalDRO(BalDROMixin, GradDiff):
@@ -27,7 +30,10 @@ class _BalDRO(BalDROMixin, GradDiff):
         self.gamma = self.settings.gamma
         self.alpha = self.settings.alpha
         self.retain_loss_type = self.settings.retain_loss_type
-        if self.ref_model is None and (self.settings.objective.needs_reference or self.retain_loss_type == "KL"):
+        live = self.settings.objective.needs_reference and self.settings.reference == "live"
+        if live or self.retain_loss_type == "KL":
+            if not live:
+                logger.info("retain_loss_type=KL keeps a copy of the model in memory; retain_loss_type=NLL needs none.")
             self.ref_model = self._prepare_ref_model(self.model)
 
     def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:

@@ -40,9 +40,9 @@ class Framework:
     checkout: Path
     folder: Path
 
-    def train(self, *overrides: str, common: tuple[str, ...] = TRAIN) -> str:
-        """Run `python src/train.py`; return its output."""
-        return self.run(str(self.checkout / "src" / "train.py"), *overrides, *common)
+    def train(self, *overrides: str, common: tuple[str, ...] = TRAIN, launcher: tuple[str, ...] = ()) -> str:
+        """Run `python src/train.py`, or `python <launcher> src/train.py`; return its output."""
+        return self.run(*launcher, str(self.checkout / "src" / "train.py"), *overrides, *common)
 
     def evaluate(self, model: Path, *overrides: str) -> str:
         """Run `python src/eval.py` on a saved model; return its output."""

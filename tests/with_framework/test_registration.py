@@ -65,7 +65,7 @@ BAD = {
     ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "top_fraction=1.5 is no share of the samples",
     ("trainer.method_args.retain_loss_type=EMBED_DIFF",): "retain_loss_type='EMBED_DIFF' is not supported: use NLL or KL",
     ("+trainer.method_args.hardnes=nll",): "hardnes is no setting of BalDRO_DV with base=NPO",
-    ("trainer.args.per_device_train_batch_size=1",): "per_device_train_batch_size=1 leaves BalDRO_DV one sample",
+    ("trainer.args.per_device_train_batch_size=1",): "per_device_train_batch_size=1 with scope=batch leaves BalDRO_DV one sample",
 }  # fmt: skip
 
 
