@@ -20,6 +20,8 @@ from baldro_ext.weighting import Weighting
 
 SIZE = 13
 LENGTHS = torch.tensor([3, 1, 6, 2, 4, 5, 2, 3, 1, 4, 6, 2, 3])
+# How much more likely each answer is than under the reference, in nats: what makes NPO's losses differ.
+GAINS = torch.tensor([0.5, -20, 3, -7, 1, -12, 9, -30, -2, 4, -15, 0, -5], dtype=torch.float64)
 
 
 class Ranks:
@@ -96,7 +98,7 @@ def gradients(
     model = Model()
     everyone = torch.arange(size)
     answers = model.answers(model.parameters, everyone)
-    reference = answers.sums - 0.7
+    reference = answers.sums - GAINS[:size]
     start = robust.objective(answers, reference)
     hardness = start if robust.hardness == "loss" else answers.means
     ledgers = [Ledger.blank(size) for _ in range(ranks)]
@@ -128,14 +130,14 @@ def full_set_gradient(robust: RobustLoss, size: int = SIZE) -> Tensor:
     everyone = torch.arange(size)
     parameters = model.parameters.clone().requires_grad_()
     answers = model.answers(parameters, everyone)
-    reference = answers.sums.detach() - 0.7
+    reference = answers.sums.detach() - GAINS[:size]
     losses = robust.objective(answers, reference)
     hardness = losses.detach() if robust.hardness == "loss" else answers.means.detach()
     (gradient,) = torch.autograd.grad((robust.weighting.weights(hardness) * losses).sum(), parameters)
     return gradient
 
 
-WEIGHTINGS = [DonskerVaradhan(beta=0.5), DonskerVaradhan(radius=0.4), TopGroup(0.3)]
+WEIGHTINGS = [DonskerVaradhan(beta=0.1), DonskerVaradhan(radius=0.4), TopGroup(0.3)]
 NAMES = ["DV by beta", "DV by radius", "G"]
 
 
@@ -170,6 +172,14 @@ def test_a_batch_of_one_is_plain_averaging_in_the_batch_and_robust_in_the_datase
     plain = full_set_gradient(RobustLoss(NPO(), TopGroup(1.0)))
     torch.testing.assert_close(gradients(robust, "batch", 1, 1)[0], plain, rtol=1e-10, atol=1e-14)
     assert not torch.allclose(gradients(robust, "dataset", 1, 1)[0], plain, rtol=0.1)
+
+
+@pytest.mark.parametrize("objective", [NPO(), SimNPO()], ids=["NPO", "SimNPO"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=NAMES)
+def test_the_worst_case_here_differs_from_the_mean(weighting: Weighting, objective: ForgetLoss) -> None:
+    """Or the tests above would pass for any weights."""
+    found, plain = (full_set_gradient(RobustLoss(objective, rule)) for rule in (weighting, TopGroup(1.0)))
+    assert (found - plain).norm() > 0.1 * plain.norm()
 
 
 def test_more_ranks_than_samples() -> None:

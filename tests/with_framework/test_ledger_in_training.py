@@ -57,13 +57,7 @@ def test_two_processes_train_as_one(framework: Framework, scope: str) -> None:
         *SGD,
     )
     framework.train(*common, f"task_name={scope}_1x4", "trainer.args.per_device_train_batch_size=4")
-    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    framework.train(
-        *common,
-        f"task_name={scope}_2x2",
-        "trainer.args.per_device_train_batch_size=2",
-        launcher=(*launch.split(), "--dynamo_backend", "no"),
-    )
+    framework.train_on(2, *common, f"task_name={scope}_2x2", "trainer.args.per_device_train_batch_size=2")
     torch.testing.assert_close(
         weights(framework, f"{scope}_2x2"), weights(framework, f"{scope}_1x4"), rtol=0, atol=1e-6
     )
