@@ -67,7 +67,9 @@ def test_two_processes_train_as_one(framework: Framework, scope: str) -> None:
 
 def test_runs_killed_between_two_steps_resume_to_the_same_weights(framework: Framework, tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("interrupted.py"))
-    output = framework.run(script, str(framework.checkout), framework.name, MODEL, str(tmp_path))
+    # transformers 4.45 reads random states with a torch.load that torch 2.6 and later restrict to weights.
+    env = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"} if framework.name == "G1" else None
+    output = framework.run(script, str(framework.checkout), framework.name, MODEL, str(tmp_path), env=env)
     assert output.count("resumed to the same weights and ledger") == 10
 
 
