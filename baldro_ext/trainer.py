@@ -96,8 +96,7 @@ class BalDROMixin(_Host):
         return super().train(resume or None, *args, **kwargs)
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Score the forget set before the first step, where the settings need it; then train as the host does."""
-        self.books.start(model)
+        """Train on a micro-batch as the host does."""
         loss: Tensor = super().training_step(model, *args, **kwargs)
         self._draws.trained()
         return loss
@@ -123,7 +122,11 @@ class BalDROMixin(_Host):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of one micro-batch, and with `return_outputs` the model's forget outputs."""
+        """Return the loss of one micro-batch, and with `return_outputs` the model's forget outputs.
+
+        The first call scores the forget set, where the settings need it: the model is the reference still.
+        """
+        self.books.start(model)
         forget = _model_inputs(inputs["forget"])
         answers, outputs = _answers(model, forget)
         indices = inputs["forget"][INDEX]
@@ -190,13 +193,10 @@ class BalDROMixin(_Host):
 
     @property
     def _scope(self) -> Scope:
-        return Scope(
-            self.settings.scope,
-            self.books.ledger,
-            self.accelerator.num_processes,
-            self.gather_rows,
-            self.train_dataset.drawn_once,
-        )
+        ranks = self.accelerator.num_processes
+        # Only loaders of several ranks fill up batches.
+        padded = ranks > 1 and self.train_dataset.drawn_once
+        return Scope(self.settings.scope, self.books.ledger, ranks, self.gather_rows, drawn_once=padded)
 
     def _reference(self, forget: Batch, indices: Tensor) -> Tensor:
         if self.settings.reference == "live":

@@ -113,6 +113,7 @@ with initialize_config_dir(f"{CHECKOUT}/configs", version_base=None):
             config.trainer, model=model, train_dataset=data, data_collator=collator, **{tokenizer_name: tokenizer}
         )
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(5)])  # odd, so that rounding shows
+        trainer.books.start(model)
         with torch.no_grad():
             reference = token_log_probs(model, batch["forget"])
             for parameter in model.parameters():  # away from the reference
