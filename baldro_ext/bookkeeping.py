@@ -142,7 +142,7 @@ class Bookkeeper:
 
 
 class EpochReport(TrainerCallback):
-    """Logs the ledger's summary at the end of each epoch, and the weights where the tracker has histograms."""
+    """Logs the ledger's summary at the end of each epoch."""
 
     def __init__(self, trainer: BalDROMixin) -> None:
         self._trainer = trainer
