@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ class Bookkeeper:
         self._trainer = trainer
         self._forget = trainer.train_dataset.forget
         self._fingerprint: str | None = None
+        # Noted before an engine shards the parameters.
+        self._shapes = {name: list(getattr(p, "ds_shape", p.shape)) for name, p in trainer.model.named_parameters()}
         self.ledger = Ledger.blank(len(self._forget))
         self._started = False
 
@@ -82,8 +85,7 @@ class Bookkeeper:
                     for key in ("input_ids", "labels"):
                         digest.update(torch.as_tensor(sample[key]).to(torch.int64).numpy().tobytes())
             model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-            shapes = {name: list(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()}
-            self._fingerprint = fingerprint(model.config.to_dict(), shapes, digest.hexdigest())
+            self._fingerprint = fingerprint(model.config.to_dict(), self._shapes, digest.hexdigest())
         return self._fingerprint
 
     def _score(self, model: nn.Module) -> None:
@@ -123,26 +125,30 @@ class Bookkeeper:
         if answerless:
             logger.warning("%d of the %d forget samples have no answer token and get weight zero.", answerless, size)
 
+    def weights(self) -> Tensor:
+        """Return the worst case over the samples with a loss: float64, sum 1, by index; empty before the first."""
+        hardness = self.ledger.hardness[self.ledger.known]
+        return self._trainer.settings.weighting.weights(hardness) if len(hardness) else hardness
+
     def summary(self) -> dict[str, float]:
         """Return what the ledger says of the whole forget set, for the log."""
         losses = self.ledger.losses[self.ledger.known]
         if len(losses) == 0:
             return {}
         ordered = losses.sort(descending=True).values
-        weights = self._trainer.settings.weighting.weights(self.ledger.hardness[self.ledger.known])
         places = self.ledger.known.nonzero().flatten()
         hardest = places[self.ledger.hardness[self.ledger.known].argsort(descending=True, stable=True)[:_HARDEST]]
         return {
             "forget_set_loss_mean": losses.mean().item(),
             "forget_set_loss_worst_decile": ordered[: max(1, len(ordered) // 10)].mean().item(),
             "forget_set_loss_largest": ordered[0].item(),
-            "forget_set_effective_sample_size": diagnostics(weights)["effective_sample_size"],
+            "forget_set_effective_sample_size": diagnostics(self.weights())["effective_sample_size"],
             **{f"forget_set_hardest_{rank}": float(index) for rank, index in enumerate(hardest.tolist(), 1)},
         }
 
 
 class EpochReport(TrainerCallback):
-    """Logs the ledger's summary at the end of each epoch."""
+    """Logs the ledger's summary, and a histogram of the weights where the tracker has them, after each epoch."""
 
     def __init__(self, trainer: BalDROMixin) -> None:
         self._trainer = trainer
@@ -154,9 +160,23 @@ class EpochReport(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log."""
-        summary = self._trainer.books.summary()
+        books = self._trainer.books
+        summary = books.summary()
         if summary:
+            weights = books.weights()
+            # In shares of an even weight, so that 1 is plain averaging whatever the size of the forget set.
+            self._histogram("forget_set_relative_weights", weights * len(weights), state.global_step)
             self._trainer.log(summary)
+
+    def _histogram(self, name: str, values: Tensor, step: int) -> None:
+        """Give a histogram to TensorBoard and to Weights & Biases, where the run reports to them."""
+        for callback in self._trainer.callback_handler.callbacks:
+            writer = getattr(callback, "tb_writer", None)
+            if writer is not None:
+                writer.add_histogram(name, values, step)
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.log({name: wandb.Histogram(values.numpy())}, commit=False)
 
 
 @contextmanager

@@ -60,6 +60,17 @@ class Framework:
         path = f"model.model_args.pretrained_model_name_or_path={model}"
         return self.run(str(self.checkout / "src" / "eval.py"), *overrides, path, *EVAL)
 
+    def script(
+        self, name: str, *arguments: str, processes: int | None = None, env: dict[str, str] | None = None
+    ) -> str:
+        """Run a script of this folder that uses `in_process.make_trainer`; on several processes, as `train_on`."""
+        place = (str(self.checkout), self.name, MODEL)
+        script = str(Path(__file__).with_name(name))
+        if processes is None:
+            return self.run(script, *place, *arguments, env=env)
+        launch = ("-m", "torch.distributed.run", "--nproc_per_node", str(processes))
+        return self.run(*launch, script, *place, *arguments, env=env, ok=None)
+
     def run(self, *command: str, env: dict[str, str] | None = None, ok: bool | None = True) -> str:
         """Run Python in the working folder; return both streams, or fail with them if it did not end as expected."""
         done = subprocess.run(

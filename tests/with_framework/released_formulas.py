@@ -6,20 +6,11 @@ Usage: python released_formulas.py CHECKOUT GENERATION MODEL. Prints a line per 
 import sys
 from collections.abc import Callable
 
+import torch
+from in_process import make_trainer
+from torch import Tensor
+
 CHECKOUT, GENERATION, MODEL = sys.argv[1:]
-sys.path.insert(0, f"{CHECKOUT}/src")
-
-import torch  # noqa: E402
-from hydra import compose, initialize_config_dir  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-import baldro_ext  # noqa: E402
-
-baldro_ext.register()
-
-from data import get_collators, get_data  # noqa: E402
-from model import get_model  # noqa: E402
-from trainer import load_trainer  # noqa: E402
 
 
 def token_log_probs(model: torch.nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
@@ -86,48 +77,31 @@ def gradient(loss: Tensor, model: torch.nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), allow_unused=False)])
 
 
-with initialize_config_dir(f"{CHECKOUT}/configs", version_base=None):
-    for name in PRESETS:
-        config = compose(
-            "train",
-            [
-                f"trainer={name}",
-                "experiment=unlearn/tofu",
-                "+hardware=cpu",
-                f"model.model_args.pretrained_model_name_or_path={MODEL}",
-                f"model.tokenizer_args.pretrained_model_name_or_path={MODEL}",
-                "trainer.args.report_to=none",
-                "trainer.args.logging_dir=logs",
-                "trainer.args.eval_strategy=no",
-                "trainer.args.eval_on_start=false",
-                "trainer.args.gradient_accumulation_steps=1",
-            ],
-        )
-        model, tokenizer = get_model(config.model)
-        model = model.double().eval()
-        template = config.model.template_args
-        data = get_data(config.data, mode=config.mode, tokenizer=tokenizer, template_args=template)["train"]
-        collator = get_collators(config.collator, tokenizer=tokenizer)
-        tokenizer_name = "tokenizer" if GENERATION == "G1" else "processing_class"
-        trainer, _ = load_trainer(
-            config.trainer, model=model, train_dataset=data, data_collator=collator, **{tokenizer_name: tokenizer}
-        )
-        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(5)])  # odd, so that rounding shows
-        trainer.books.start(model)
-        with torch.no_grad():
-            reference = token_log_probs(model, batch["forget"])
-            for parameter in model.parameters():  # away from the reference
-                parameter.add_(0.05 * torch.randn_like(parameter))
+for name in PRESETS:
+    trainer = make_trainer(
+        (CHECKOUT, GENERATION, MODEL),
+        f"trainer={name}",
+        "experiment=unlearn/tofu",
+        "trainer.args.logging_dir=logs",
+        "trainer.args.gradient_accumulation_steps=1",
+    )
+    model = trainer.model.double().eval()
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(5)])  # odd, so that rounding shows
+    trainer.books.start(model)
+    with torch.no_grad():
+        reference = token_log_probs(model, batch["forget"])
+        for parameter in model.parameters():  # away from the reference
+            parameter.add_(0.05 * torch.randn_like(parameter))
 
-        torch.manual_seed(7)
-        ours = trainer.compute_loss(model, batch)
-        torch.manual_seed(7)
-        forget, retain = (token_log_probs(model, batch[side]) for side in ("forget", "retain"))
-        theirs = released(name, forget, reference, retain)
-        # transformers casts logits to float32 for its own loss, the retain term; 4.45 does it in the model already.
-        exact = 1e-4 if GENERATION == "G1" else 1e-6
-        torch.testing.assert_close(ours, theirs, rtol=exact, atol=0)
-        our_gradient, their_gradient = gradient(ours, model), gradient(theirs, model)
-        error = ((our_gradient - their_gradient).norm() / their_gradient.norm()).item()
-        assert error < exact, f"{name}: the gradient is off by {error:.1e} of its length"
-        print(f"{name} equals the release: {ours.item():.6f}")
+    torch.manual_seed(7)
+    ours = trainer.compute_loss(model, batch)
+    torch.manual_seed(7)
+    forget, retain = (token_log_probs(model, batch[side]) for side in ("forget", "retain"))
+    theirs = released(name, forget, reference, retain)
+    # transformers casts logits to float32 for its own loss, the retain term; 4.45 does it in the model already.
+    exact = 1e-4 if GENERATION == "G1" else 1e-6
+    torch.testing.assert_close(ours, theirs, rtol=exact, atol=0)
+    our_gradient, their_gradient = gradient(ours, model), gradient(theirs, model)
+    error = ((our_gradient - their_gradient).norm() / their_gradient.norm()).item()
+    assert error < exact, f"{name}: the gradient is off by {error:.1e} of its length"
+    print(f"{name} equals the release: {ours.item():.6f}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from .conftest import MODEL, Framework
+from .conftest import Framework
 
 pytestmark = pytest.mark.framework
 
@@ -54,8 +52,7 @@ def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Fram
 
 
 def test_release_presets_have_the_value_and_gradient_of_the_released_formulas(framework: Framework) -> None:
-    script = Path(__file__).with_name("released_formulas.py")
-    output = framework.run(str(script), str(framework.checkout), framework.name, MODEL)
+    output = framework.script("released_formulas.py")
     assert output.count("equals the release") == 6
 
 

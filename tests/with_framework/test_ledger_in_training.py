@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from .conftest import MODEL, Framework
+from baldro_ext.ledger import FILE_NAME
+
+from .conftest import TRAIN, Framework
 from .test_equality import weights
 
 pytestmark = pytest.mark.framework
@@ -25,6 +28,21 @@ SGD = (
     "trainer.args.num_train_epochs=2",
     "~eval.tofu",
 )
+
+
+# Runs that must not differ whatever their number of processes, each of which draws retain samples of its own.
+ALIKE = (
+    "experiment=unlearn/tofu",
+    "trainer.method_args.alpha=0",
+    "trainer.args.ddp_find_unused_parameters=false",  # the framework's YAML passes the text None
+    *SGD,
+)
+# Short chunks, so that a little text makes several samples.
+INDEXED = {
+    "tofu": (),
+    "muse": ("data.forget.MUSE_forget.args.max_length=32", "data.retain.MUSE_retain.args.max_length=32"),
+    "wmdp": ("data.forget.WMDP_forget.args.max_length=32", "data.retain.WMDP_retain.args.max_length=32"),
+}
 
 
 def test_a_precomputed_reference_trains_as_a_live_one(framework: Framework) -> None:
@@ -45,31 +63,55 @@ def test_a_precomputed_reference_trains_as_a_live_one(framework: Framework) -> N
     )
 
 
-@pytest.mark.parametrize("scope", ["batch", "dataset"])
-def test_two_processes_train_as_one(framework: Framework, scope: str) -> None:
-    """Of 10 samples in steps of 2 x 2 or 1 x 4, the last holds 2: one process has only padding then."""
-    common = (
-        "trainer=BalDRO_DV",
-        "experiment=unlearn/tofu",
-        f"trainer.method_args.scope={scope}",
-        "trainer.method_args.alpha=0",  # each process draws retain samples of its own
-        "trainer.args.ddp_find_unused_parameters=false",  # the framework's YAML passes the text None
-        *SGD,
+@pytest.mark.parametrize(
+    ("scope", "processes", "each"), [("batch", 2, 2), ("dataset", 2, 2), ("batch", 3, 1), ("dataset", 3, 1)]
+)
+def test_several_processes_train_as_one(framework: Framework, scope: str, processes: int, each: int) -> None:
+    """The last step of 10 samples holds 2 of 4, or 1 of 3: some process has only padding then."""
+    common = ("trainer=BalDRO_DV", f"trainer.method_args.scope={scope}", *ALIKE)
+    one, several = f"{scope}_{processes * each}", f"{scope}_{processes}x{each}"
+    framework.train(*common, f"task_name={one}", f"trainer.args.per_device_train_batch_size={processes * each}")
+    framework.train_on(processes, *common, f"task_name={several}", f"trainer.args.per_device_train_batch_size={each}")
+    assert_alike(framework, several, one)
+
+
+@pytest.mark.generations("G3")  # accelerate 0.34 has no FSDP2, and DeepSpeed 0.15 does not start with torch 2.13
+@pytest.mark.parametrize("engine", ["fsdp2", "zero2", "zero3"])
+def test_sharded_models_train_as_whole_ones(framework: Framework, engine: str) -> None:
+    accumulating = ("trainer.method_args.scope=dataset", *ALIKE, "trainer.args.gradient_accumulation_steps=2")
+    framework.train(
+        "trainer=BalDRO_DV", *accumulating, f"task_name=not_{engine}", "trainer.args.per_device_train_batch_size=2"
     )
-    framework.train(*common, f"task_name={scope}_1x4", "trainer.args.per_device_train_batch_size=4")
-    framework.train_on(2, *common, f"task_name={scope}_2x2", "trainer.args.per_device_train_batch_size=2")
-    torch.testing.assert_close(
-        weights(framework, f"{scope}_2x2"), weights(framework, f"{scope}_1x4"), rtol=0, atol=1e-6
+    output = framework.script(
+        "sharded.py",
+        engine,
+        *(str(framework.saved(engine)), *accumulating, "trainer.args.per_device_train_batch_size=1"),
+        processes=2,
     )
-    two, one = (load_file(framework.saved(f"{scope}_{run}") / "baldro_ledger.safetensors") for run in ("2x2", "1x4"))
-    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=1e-5)
+    assert re.search(r"trained by (FSDP\w+|DeepSpeedEngine) on 2 processes", output)
+    assert_alike(framework, engine, f"not_{engine}")
+
+
+def assert_alike(framework: Framework, run: str, other: str) -> None:
+    """Weights and ledgers of two runs are the same, as far as sums in another order can be."""
+    ours, theirs = (load_file(framework.saved(task) / "model.safetensors") for task in (run, other))
+    for name in theirs:  # engines that shard save the output layer too where it is tied to the embeddings
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
+    ours, theirs = (load_file(framework.saved(task) / FILE_NAME) for task in (run, other))
+    for column in ("losses", "reference"):
+        torch.testing.assert_close(ours[column], theirs[column], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("benchmark", "short"), INDEXED.items())
+def test_indices_name_the_samples_of(framework: Framework, benchmark: str, short: tuple[str, ...]) -> None:
+    output = framework.script("indices.py", f"experiment=unlearn/{benchmark}", *short)
+    assert re.findall(r"anchor=(\w+): \d+ indices name their samples", output) == ["forget", "retain"]
 
 
 def test_runs_killed_between_two_steps_resume_to_the_same_weights(framework: Framework, tmp_path: Path) -> None:
-    script = str(Path(__file__).with_name("interrupted.py"))
     # transformers 4.45 reads random states with a torch.load that torch 2.6 and later restrict to weights.
     env = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"} if framework.name == "G1" else None
-    output = framework.run(script, str(framework.checkout), framework.name, MODEL, str(tmp_path), env=env)
+    output = framework.script("interrupted.py", str(tmp_path), env=env)
     assert output.count("resumed to the same weights and ledger") == 10
 
 
@@ -88,3 +130,24 @@ def test_batches_of_one_choose_from_the_whole_forget_set(framework: Framework) -
     (epoch,) = [entry for entry in history if "forget_set_loss_mean" in entry]
     assert epoch["forget_set_loss_mean"] <= epoch["forget_set_loss_worst_decile"] <= epoch["forget_set_loss_largest"]
     assert len({epoch[f"forget_set_hardest_{rank}"] for rank in range(1, 6)}) == 5
+
+
+def test_trackers_get_a_histogram_of_the_weights_each_epoch(framework: Framework) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    runs = framework.saved("tracked") / "runs"  # where transformers 5 puts them in any case
+    framework.train(
+        "trainer=BalDRO_G",
+        "experiment=unlearn/tofu",
+        "trainer.args.num_train_epochs=2",
+        f"trainer.args.logging_dir={runs}",
+        "task_name=tracked",
+        common=(*TRAIN[:-2], "trainer.args.report_to=tensorboard"),
+    )
+    (path,) = runs.rglob("events.out.*")
+    events = EventAccumulator(str(path), size_guidance={"histograms": 0}).Reload()
+    drawn = events.Histograms("forget_set_relative_weights")
+    assert len(drawn) == 2
+    # The top half of 10 samples weigh 2, the others nothing.
+    assert [(entry.histogram_value.num, entry.histogram_value.sum) for entry in drawn] == [(10, 10), (10, 10)]
+    assert "train/forget_set_loss_worst_decile" in events.Tags()["scalars"]
