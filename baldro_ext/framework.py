@@ -37,13 +37,19 @@ class FrameworkError(BaldroError):
 class FrameworkMissingError(FrameworkError):
     """No verified checkout is there."""
 
+    exit_code = 2
+
 
 class FrameworkModifiedError(FrameworkError):
     """Something other than the pinned commit lies at the place of a checkout, so it is left alone."""
 
+    exit_code = 4
+
 
 class SourceError(FrameworkError):
     """The git source cannot be reached or lacks the pinned commit."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)

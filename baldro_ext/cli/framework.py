@@ -1,100 +1,23 @@
-"""The `baldro` command: it parses and prints; the work is done by the modules it calls.
-
-Exit codes
-    0  done
-    1  the machine does not allow it: git is not installed, the cache cannot be written
-    2  wrong usage (command, option, generation), or `framework path` has no verified checkout to name
-    3  the git source cannot be reached or lacks the pinned commit
-    4  refused: a checkout was modified or is at another commit, and stays as it is
-"""
+"""`baldro framework`: pinned open-unlearning checkouts in the user's cache."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import metadata
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from baldro_ext import framework
+from baldro_ext.cli.reporting import columns, report, reported
 from baldro_ext.errors import BaldroError
 from baldro_ext.framework import GENERATIONS, PRIMARY, Generation
 
-# Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
-app = typer.Typer(
-    name="baldro",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-framework_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(framework_app, name="framework")
-
-_EXIT_CODES: dict[type[BaldroError], int] = {
-    framework.FrameworkMissingError: 2,
-    framework.SourceError: 3,
-    framework.FrameworkModifiedError: 4,
-}
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        try:
-            typer.echo(f"baldro-ext {metadata.version('baldro-ext')}")
-        except metadata.PackageNotFoundError:
-            typer.echo("baldro-ext (run from source, not installed)")
-        raise typer.Exit
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
-def main(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-) -> None:
-    """BalDRO: distributionally robust unlearning of language models with open-unlearning.
-
-    Start with: baldro framework install
-    """
-
-
-@app.command("demo")
-def demo_command(
-    folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
-) -> None:
-    """Show the method working, in minutes on two CPU cores.
-
-    Makes a small language model that recites made-up authors, unlearns two of them with NPO, BalDRO-G and
-    BalDRO-DV by the framework's own commands, and prints what is left of each. Running it again reuses
-    what is done.
-
-    \b
-    Example:
-      baldro demo
-    """
-    from baldro_ext import demo
-
-    try:
-        outcomes = demo.run(folder.absolute(), say=typer.echo)
-    except BaldroError as error:
-        raise typer.Exit(_report(error)) from None
-    except OSError as error:
-        typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{demo.table(outcomes)}\n")
-    typer.echo(
-        "Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.\n"
-        "Forget quality (a p-value) and model utility: the higher the better. retain90 never saw those authors.\n"
-        f"Commands and their output: {folder / 'logs'}. Models and evaluations: {folder / 'saves'}."
-    )
-
-
-@framework_app.callback()
-def framework_main() -> None:
+def main() -> None:
     """Pinned open-unlearning checkouts.
 
     open-unlearning is run from a source checkout: python src/train.py. This keeps one verified checkout
@@ -102,8 +25,8 @@ def framework_main() -> None:
     """
 
 
-@framework_app.command("install")
-def framework_install(
+@app.command("install")
+def install(
     context: typer.Context,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="G1, G2 or G3 in any case; default: all.")
@@ -136,18 +59,18 @@ def framework_install(
     failures: list[int] = []
     for gen, version in zip(wanted, versions, strict=True):
         try:
-            path, new = framework.install(gen, source, notify=lambda message: typer.echo(message, err=True))
+            place, new = framework.install(gen, source, notify=lambda message: typer.echo(message, err=True))
         except BaldroError as error:
-            failures.append(_report(error))
+            failures.append(report(error))
         else:
             done = "installed now" if new else "already there"
-            typer.echo(_columns((gen.name, gen.commit[:7], version, done, str(path)), widths))
+            typer.echo(columns((gen.name, gen.commit[:7], version, done, str(place)), widths))
     if failures:
         raise typer.Exit(failures[0])
 
 
-@framework_app.command("path")
-def framework_path(
+@app.command("path")
+def path(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="G1, G2 or G3 in any case.")] = PRIMARY,
 ) -> None:
@@ -161,14 +84,12 @@ def framework_path(
     Exit codes: 1 git missing, 2 unknown generation or no verified checkout
     (missing, modified or at another commit; standard error says what to do).
     """
-    try:
+    with reported():
         typer.echo(framework.checkout(_generation(name, _known(context))))
-    except BaldroError as error:
-        raise typer.Exit(_report(error)) from None
 
 
-@framework_app.command("list")
-def framework_list(
+@app.command("list")
+def list_(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with full commits.")] = False,
 ) -> None:
@@ -182,10 +103,8 @@ def framework_list(
       baldro framework list --json
     """
     known = _known(context)
-    try:
+    with reported():
         found = {gen: framework.state(gen) for gen in known.values()}
-    except BaldroError as error:
-        raise typer.Exit(_report(error)) from None
     if as_json:
         typer.echo(json.dumps([_record(gen, state) for gen, state in found.items()], indent=2))
         return
@@ -196,7 +115,7 @@ def framework_list(
     ]
     widths = tuple(max(map(len, column)) for column in zip(head, *rows, strict=True))
     for row in (head, *rows):
-        typer.echo(_columns(row, widths))
+        typer.echo(columns(row, widths))
     if absent := [gen.name for gen, state in found.items() if state.kind == "missing"]:
         typer.echo(f"\nInstall what is missing with: baldro framework install {' '.join(absent)}", err=True)
     for gen, state in found.items():
@@ -216,11 +135,6 @@ def _generation(name: str, known: Mapping[str, Generation]) -> Generation:
         raise typer.BadParameter(str(error)) from None
 
 
-def _report(error: BaldroError) -> int:
-    typer.echo(f"Error: {error}", err=True)
-    return _EXIT_CODES.get(type(error), 1)
-
-
 def _record(gen: Generation, state: framework.State) -> dict[str, object]:
     return {
         "name": gen.name,
@@ -233,11 +147,3 @@ def _record(gen: Generation, state: framework.State) -> dict[str, object]:
         "details": list(state.details),
         "path": str(state.path),
     }
-
-
-def _columns(cells: tuple[str, ...], widths: tuple[int, ...]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-if __name__ == "__main__":
-    app()
