@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -93,6 +93,52 @@ class RobustLoss:
         sample_weights[answered] = shares.to(sample_weights)
         value = with_gradient(losses, choice.value.to(losses), choice.gradient.to(losses))
         return ForgetTerm(value, losses.detach(), choice.weights, sample_weights, int((~answered).sum()))
+
+    @property
+    def trained_share(self) -> float:
+        """The share of samples with a weight above 0, as far as the weighting fixes one."""
+        return self.weighting.share if self.unit == "sample" else 1.0
+
+    def from_ledger(self, scope: Scope, indices: Tensor, answered: Tensor) -> ForgetTerm:
+        """Choose for a micro-batch `(B,)` by what the ledger last knew of its samples; nothing has a gradient yet."""
+        answered = answered.cpu()
+        places = indices.cpu()[answered]
+        losses = scope.ledger.losses[places]
+        choice = scope.choose(self.weighting, places, losses, scope.ledger.hardness[places])
+        weights = torch.zeros(len(answered), dtype=torch.float64)
+        weights[answered] = choice.gradient
+        return ForgetTerm(choice.value, losses, choice.weights, weights, int((~answered).sum()))
+
+    def of_group(
+        self,
+        chosen: ForgetTerm,
+        group: Tensor,
+        answers: AnswerLogProbs,
+        reference: Tensor | None,
+        scope: Scope,
+        indices: Tensor,
+    ) -> ForgetTerm:
+        """Give a term chosen without a graph the gradient of its group.
+
+        Args:
+            chosen: Of B samples.
+            group: `(m,)` int64, the rows among them that have passed the model again.
+            answers: Log-probabilities of the group.
+            reference: `(m,)`, for objectives that need them.
+            scope: Where the worst case was sought.
+            indices: `(B,)` int64.
+        """
+        passed = answers.lengths > 0
+        group, answers = group[passed], answers[passed]
+        losses = self.objective(answers, None if reference is None else reference[passed.to(reference.device)])
+        _require_finite(losses, group)
+        weights = chosen.sample_weights.to(losses)[group]
+        if scope.kind == "batch":  # scored a moment ago
+            return replace(chosen, value=with_gradient(losses, chosen.value.to(losses), weights))
+        hardness = losses.detach() if self.hardness == "loss" else answers.means.detach()
+        value = scope.renew(indices.to(group.device)[group], losses.detach(), hardness, weights)
+        latest = scope.ledger.losses[indices.cpu()]
+        return replace(chosen, value=with_gradient(losses, value.to(losses), weights), losses=latest[latest.isfinite()])
 
     def _among_tokens(self, answers: AnswerLogProbs, losses: Tensor, owners: Tensor) -> Choice:
         """Choose among this rank's answer tokens `(n,)`, or among their samples, spread over their tokens."""

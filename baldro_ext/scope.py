@@ -93,3 +93,21 @@ class Scope:
             share[counted] = everywhere[where[counted]] * (len(weights) / int(counted.sum()))
             value = (share * loss).sum()
         return Choice(value, share[own] * self.ranks, weights)
+
+    def renew(self, indices: Tensor, losses: Tensor, hardness: Tensor, gradient: Tensor) -> Tensor:
+        """Enter the losses of samples that were chosen by older ones, on all ranks.
+
+        Args:
+            indices: `(m,)` int64, this rank's.
+            losses: `(m,)`, detached.
+            hardness: `(m,)`, detached.
+            gradient: `(m,)`, what was chosen to weigh them with: `Choice.gradient`.
+
+        Returns:
+            `()` float64, the robust loss: `Choice.value` with these losses.
+        """
+        rows, _ = self.gather(
+            torch.stack([column.detach().double().cpu() for column in (indices, losses, hardness, gradient)], 1)
+        )
+        self.ledger.record(rows[:, 0].long(), rows[:, 1], rows[:, 2])
+        return (rows[:, 3] * rows[:, 1]).sum() / self.ranks

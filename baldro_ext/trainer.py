@@ -19,7 +19,9 @@ from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
 from baldro_ext.bookkeeping import Bookkeeper, EpochReport
-from baldro_ext.likelihood import AnswerLogProbs, answer_log_probs
+from baldro_ext.forward import AnswerForward
+from baldro_ext.group_pass import forget_term
+from baldro_ext.likelihood import IGNORE_INDEX, AnswerLogProbs
 from baldro_ext.robust_loss import ForgetTerm
 from baldro_ext.samples import INDEX, DrawHistory, IndexedCollator, Pairs
 from baldro_ext.scope import Scope
@@ -29,6 +31,7 @@ from baldro_ext.weighting import diagnostics
 logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
+_MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
 if TYPE_CHECKING:
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
         """What a host provides besides being a Trainer."""
 
         def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
-            """Return the retain loss `()`, a mean over tokens."""
+            """Return the retain loss `()` where `retain_loss_type` is KL."""
 
         def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
             """Return `(B,)` log-likelihoods of the answers before unlearning, in nats."""
@@ -70,6 +73,7 @@ class BalDROMixin(_Host):
         # Ours is a mean per micro-batch, so without it gradients grow with the number of steps.
         self.model_accepts_loss_kwargs = False
         self._robust_loss = self.settings.robust_loss
+        self._forward = AnswerForward.of(self.model)
         self._journal: dict[str, list[Tensor | float]] = defaultdict(list)
         self._warned_answerless = False
         self._window = 0
@@ -127,13 +131,24 @@ class BalDROMixin(_Host):
         The first call scores the forget set, where the settings need it: the model is the reference still.
         """
         self.books.start(model)
-        forget = _model_inputs(inputs["forget"])
-        answers, outputs = _answers(model, forget)
-        indices = inputs["forget"][INDEX]
-        reference = (
-            self._reference(forget, indices).to(answers.tokens) if self.settings.objective.needs_reference else None
+        forget = inputs["forget"]
+        outputs = None
+
+        def answers_of(rows: Tensor | None) -> AnswerLogProbs:
+            nonlocal outputs
+            chosen = {name: forget[name] if rows is None else forget[name][rows] for name in _MODEL_INPUTS}
+            answers, outputs = self._forward(model, chosen)
+            return answers
+
+        term = forget_term(
+            self._robust_loss,
+            answers_of,
+            self._reference(forget) if self.settings.objective.needs_reference else None,
+            self._scope,
+            forget[INDEX],
+            (forget["labels"][:, 1:] != IGNORE_INDEX).any(-1),
+            may_skip=self.accelerator.num_processes == 1 and self.settings.alpha > 0,
         )
-        term = self._robust_loss(answers, reference, self._scope, indices)
         retain_loss = self._retain_loss(model, inputs, term)
 
         loss = self.settings.gamma * term.value + self.settings.alpha * retain_loss
@@ -173,7 +188,7 @@ class BalDROMixin(_Host):
         """Return the answers' log-probabilities of some forget samples, in the precision of training."""
         batch = self._prepare_inputs(self.data_collator([{"forget": sample} for sample in samples]))
         with self.compute_loss_context_manager():
-            return _answers(model, _model_inputs(batch["forget"]))[0]
+            return self._forward(model, batch["forget"])[0]
 
     def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
         """Bring the rows `(m, k)` float64 of all ranks together; `baldro_ext.scope.Gather`.
@@ -198,11 +213,15 @@ class BalDROMixin(_Host):
         padded = ranks > 1 and self.train_dataset.drawn_once
         return Scope(self.settings.scope, self.books.ledger, ranks, self.gather_rows, drawn_once=padded)
 
-    def _reference(self, forget: Batch, indices: Tensor) -> Tensor:
+    def _reference(self, forget: Batch) -> Tensor:
         if self.settings.reference == "live":
             return self.reference_log_likelihoods(forget)
         assert self.books.ledger.reference is not None
-        return self.books.ledger.reference[indices.cpu()]
+        return self.books.ledger.reference[forget[INDEX].cpu()]
+
+    def log_likelihoods(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return `(B,)` log-likelihoods of the answers in a batch, in nats."""
+        return self._forward(model, batch)[0].sums
 
     def _retain_loss(self, model: nn.Module, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor:
         if self.settings.alpha == 0:
@@ -211,15 +230,18 @@ class BalDROMixin(_Host):
             raise ValueError(
                 f"alpha={self.settings.alpha} weighs a retain loss, but there is no retain data: set alpha=0"
             )
-        retain = _model_inputs(inputs["retain"])
+        retain = {name: inputs["retain"][name] for name in _MODEL_INPUTS}
         if self.settings.retain_batch == "matched":
             # A batch with nothing to forget has no group to match, and trains on all it has to retain.
             kept = int((term.sample_weights > 0).sum()) or len(retain["input_ids"])
             chosen = torch.randperm(len(retain["input_ids"]), device=retain["input_ids"].device)[:kept]
             retain = {name: values[chosen] for name, values in retain.items()}
+        if self.settings.retain_loss_type == "KL":
+            return self.compute_retain_loss(model=model, retain_inputs=retain)
+        answers, _ = self._forward(model, retain)
         if self.settings.retain_reduction == "sequence_sum":
-            return -log_likelihoods(model, retain).mean()
-        return self.compute_retain_loss(model=model, retain_inputs=retain)
+            return -answers.sums.mean()
+        return -answers.sums.sum() / answers.lengths.sum().clamp(min=1)
 
     def _take_notes(self, term: ForgetTerm, retain_loss: Tensor) -> None:
         if term.answerless:
@@ -248,18 +270,3 @@ class BalDROMixin(_Host):
                 "from, so it would silently be plain averaging: set scope=dataset to choose from the whole forget set, "
                 "or per_device_train_batch_size=2 or more"
             )
-
-
-def log_likelihoods(model: nn.Module, batch: Batch) -> Tensor:
-    """Return `(B,)` log-likelihoods of the answers in a batch, in nats."""
-    return _answers(model, batch)[0].sums
-
-
-def _model_inputs(batch: Batch) -> dict[str, Tensor]:
-    return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
-
-
-def _answers(model: nn.Module, batch: Batch) -> tuple[AnswerLogProbs, Any]:
-    # Without labels, so that the model does not compute a cross-entropy that nobody reads.
-    outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    return answer_log_probs(outputs.logits, batch["labels"]), outputs

@@ -46,6 +46,11 @@ class Weighting(ABC):
     def is_mean(self) -> bool:
         """Whether the distribution is uniform whatever the losses."""
 
+    @property
+    def share(self) -> float:
+        """The share of samples that weigh more than 0, where it does not depend on the losses; otherwise 1."""
+        return 1.0
+
     @abstractmethod
     def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights `(n,)` and value `()` for finite float64 losses `(n,)`."""
@@ -168,6 +173,11 @@ class TopGroup(Weighting):
     def is_mean(self) -> bool:
         """Whether the distribution is uniform whatever the losses."""
         return self.fraction == 1
+
+    @property
+    def share(self) -> float:
+        """The share of samples that weigh more than 0, up to one at the boundary and those tied with it."""
+        return self.fraction
 
     def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         # Rounded, so that 0.1 * 30 counts as 3 samples and not as 3 and a crumb of a fourth.

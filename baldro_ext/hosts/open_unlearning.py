@@ -13,7 +13,7 @@ from torch import Tensor
 from trainer import TRAINER_REGISTRY
 from trainer.unlearn.grad_diff import GradDiff
 
-from baldro_ext.trainer import BalDROMixin, Batch, log_likelihoods
+from baldro_ext.trainer import BalDROMixin, Batch
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _BalDRO(BalDROMixin, GradDiff):
     def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
         """Return `(B,)` log-likelihoods under the copy of the model that GradDiff keeps."""
         with torch.no_grad():
-            return log_likelihoods(self.ref_model, forget_inputs)
+            return self.log_likelihoods(self.ref_model, forget_inputs)
 
 
 class BalDRO_DV(_BalDRO):  # noqa: N801  the name in trainer=...

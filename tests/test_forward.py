@@ -1,0 +1,175 @@
+"""The lean forward pass, against the naive formula over all logits of the same model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from baldro_ext.forward import AnswerForward
+from baldro_ext.likelihood import IGNORE_INDEX, AnswerLogProbs
+
+VOCABULARY = 97
+_SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "attn_implementation": "sdpa",
+}
+_GROUPED = {"num_key_value_heads": 2}
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
+    "Llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SHAPE, **_GROUPED)),
+    "GPTNeoX": lambda: transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**_SHAPE)),
+    "Phi": lambda: transformers.PhiForCausalLM(transformers.PhiConfig(**_SHAPE)),
+    "Qwen2": lambda: transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**_SHAPE, **_GROUPED)),
+    "Gemma": lambda: transformers.GemmaForCausalLM(transformers.GemmaConfig(**_SHAPE, **_GROUPED, head_dim=8)),
+    # Its logits are capped, and an older one has its own name for the argument, or none.
+    "Gemma2": lambda: transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**_SHAPE, **_GROUPED, head_dim=8)),
+}
+
+
+def model_of(architecture: str, dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    return ARCHITECTURES[architecture]().to(dtype).eval()
+
+
+def padded(samples: list[tuple[list[int], list[int]]], side: str) -> dict[str, Tensor]:
+    """A batch of (tokens, labels), padded on one side to the longest."""
+    length = max(len(tokens) for tokens, _ in samples)
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
+    for tokens, labels in samples:
+        pads = length - len(tokens)
+        for name, own, filler in (
+            ("input_ids", tokens, 0),
+            ("attention_mask", [1] * len(tokens), 0),
+            ("labels", labels, IGNORE_INDEX),
+        ):
+            rows[name].append(own + [filler] * pads if side == "right" else [filler] * pads + own)
+    return {name: torch.tensor(values) for name, values in rows.items()}
+
+
+def sample(length: int, answers: list[range], seed: int) -> tuple[list[int], list[int]]:
+    tokens = torch.randint(1, VOCABULARY, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return tokens, [
+        token if any(place in part for part in answers) else IGNORE_INDEX for place, token in enumerate(tokens)
+    ]
+
+
+BATCHES: dict[str, list[tuple[list[int], list[int]]]] = {
+    "answers at the end": [sample(12, [range(7, 12)], 1), sample(9, [range(4, 9)], 2)],
+    "very different lengths": [sample(30, [range(3, 30)], 3), sample(3, [range(2, 3)], 4), sample(8, [range(1, 8)], 5)],
+    "several conversations in one row": [sample(24, [range(4, 7), range(12, 18), range(21, 24)], 6)],
+    "labels inside the prompt": [sample(14, [range(2, 4), range(10, 14)], 7), sample(10, [range(6, 8)], 8)],
+    "every token that has one before it": [sample(11, [range(1, 11)], 9), sample(6, [range(1, 6)], 10)],
+    "a sample without answer": [sample(9, [range(5, 9)], 11), sample(7, [], 12)],
+}
+
+
+def naive(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """All logits, all log-probabilities, then those of the labels: `(B, T - 1)` and where they count."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    targets = batch["labels"][:, 1:]
+    mask = targets != IGNORE_INDEX
+    scores = logits[:, :-1].float().log_softmax(-1)
+    return scores.gather(-1, targets.clamp(min=0)[..., None])[..., 0], mask
+
+
+def answers_in_order(found: AnswerLogProbs) -> Tensor:
+    return torch.cat([row[mask] for row, mask in zip(found.tokens, found.mask, strict=True)])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("samples", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_equals_the_naive_formula(architecture: str, samples: list[tuple[list[int], list[int]]], side: str) -> None:
+    model, batch = model_of(architecture, torch.float32), padded(samples, side)
+    expected, mask = naive(model, batch)
+    found, outputs = AnswerForward.of(model)(model, batch)
+    assert found.lengths.tolist() == mask.sum(-1).tolist()
+    torch.testing.assert_close(answers_in_order(found), expected[mask], rtol=1e-6, atol=2e-6)
+    assert outputs.logits.shape[1] == found.tokens.shape[1]
+
+    wanted = torch.autograd.grad(expected[mask].sum(), list(model.parameters()), allow_unused=True)
+    given = torch.autograd.grad(found.sums.sum(), list(model.parameters()), allow_unused=True)
+    for ours, theirs in zip(given, wanted, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bfloat16_is_read_in_float32(architecture: str) -> None:
+    model, batch = model_of(architecture, torch.bfloat16), padded(BATCHES["very different lengths"], "right")
+    expected, mask = naive(model, batch)
+    found, outputs = AnswerForward.of(model)(model, batch)
+    assert found.tokens.dtype == torch.float32
+    # The output layer may round its last bit otherwise for another number of rows: 2^-8 of logits of about 1.
+    torch.testing.assert_close(answers_in_order(found), expected[mask], rtol=2**-7, atol=2**-7)
+    # From the same logits the numbers are the same.
+    first = int(mask.any(0).nonzero()[0])
+    again = outputs.logits.float().log_softmax(-1)
+    targets = batch["labels"][:, 1:][:, first : first + again.shape[1]]
+    exact = again.gather(-1, targets.clamp(min=0)[..., None])[..., 0][targets != IGNORE_INDEX]
+    torch.testing.assert_close(answers_in_order(found), exact, rtol=1e-6, atol=1e-6)
+
+
+class Counting(nn.Module):
+    """A wrapper, as an engine's, that notes how many logits the model inside was asked for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.asked = model, list[Any]()
+
+    def forward(self, **inputs: Any) -> Any:
+        outputs = self.model(**inputs)
+        self.asked.append((inputs["input_ids"].shape[1], outputs.logits.shape[1]))
+        return outputs
+
+
+def test_prompts_and_trailing_padding_get_no_logits() -> None:
+    model = model_of("Llama", torch.float32)
+    wrapped, forward = Counting(model), AnswerForward.of(model)
+    forward(wrapped, padded([sample(12, [range(7, 12)], 1), sample(20, [range(9, 14)], 2)], "right"))
+    # Labels 7 to 13 are predicted at positions 6 to 12; what follows those is not even read.
+    assert wrapped.asked == [(13, 7)]
+
+
+def test_answers_far_apart_get_logits_only_where_they_are() -> None:
+    model = model_of("Llama", torch.float32)
+    wrapped, forward = Counting(model), AnswerForward.of(model)
+    if not forward.takes_positions:
+        pytest.skip(f"transformers {transformers.__version__} keeps a number of last logits only")
+    forward(wrapped, padded([sample(30, [range(2, 4), range(25, 29)], 1)], "right"))
+    assert wrapped.asked == [(28, 6)]
+
+
+def test_models_that_cannot_be_asked_are_run_plainly() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model_of("Llama", torch.float32)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+            return self.inner(input_ids=input_ids, attention_mask=attention_mask)
+
+    model, batch = Plain(), padded(BATCHES["labels inside the prompt"], "right")
+    forward = AnswerForward.of(model)
+    assert forward.argument is None
+    expected, mask = naive(model, batch)
+    torch.testing.assert_close(answers_in_order(forward(model, batch)[0]), expected[mask], rtol=1e-6, atol=1e-6)
+
+
+def test_the_argument_is_the_models_own() -> None:
+    model = model_of("Llama", torch.float32)
+    argument = AnswerForward.of(model).argument
+    assert argument is not None
+    assert argument in inspect.signature(model.forward).parameters
