@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
 from baldro_ext import framework, workspace
-from baldro_ext.errors import BaldroError
+from baldro_ext.runs import Command, Runner
 
 METHODS = ("NPO", "BalDRO_G", "BalDRO_DV")
-_TOKENIZER = ("model.tokenizer_args.pretrained_model_name_or_path=models/target",)
+_TOKENIZER = "model.tokenizer_args.pretrained_model_name_or_path=models/target"
 _RETAIN_LOGS = "saves/eval/retain90/TOFU_EVAL.json"
-
-
-class DemoError(BaldroError):
-    """A command of the demo failed; the message names its log."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +64,22 @@ def run(folder: Path, say: Callable[[str], None] = print) -> list[Outcome]:
     for name, split in (("target", "full"), ("retain90", "retain90")):
         make_model(folder, name, rows=rows_to_recite(folder, split), hidden=128, vocabulary=1024)
 
-    shell = _Shell(folder, checkout, say)
+    runner = Runner(folder, checkout, say)
     say("2/3  Evaluating both models: forget quality compares with the one that never saw the authors")
-    shell.evaluate("retain90", "models/retain90")
+    runner.run(_evaluate("retain90", "models/retain90"))
     say(f"3/3  Evaluating the target, and unlearning and evaluating with {', '.join(METHODS)}, two at a time")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        jobs = [pool.submit(shell.evaluate, "target", "models/target")]
-        jobs += [pool.submit(shell.unlearn_and_evaluate, method) for method in METHODS]
+        # One thread each: two such small models at a time are faster than one on two cores.
+        jobs = [pool.submit(runner.run, _evaluate("target", "models/target"))]
+        jobs += [pool.submit(_unlearn_and_evaluate, runner, method) for method in METHODS]
         for job in jobs:
             job.result()
     return [_outcome(folder, name) for name in ("target", *METHODS, "retain90")]
+
+
+def _unlearn_and_evaluate(runner: Runner, method: str) -> None:
+    runner.run(_unlearn(method))
+    runner.run(_evaluate(method, f"saves/unlearn/{method}"))
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -94,27 +94,14 @@ def table(outcomes: list[Outcome]) -> str:
         )
         for o in outcomes
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = (
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in (head, *rows)
-    )
-    return "\n".join(lines)
+    return tabulate(rows, head, tablefmt="plain", disable_numparse=True, colalign=("left", *["right"] * 6))
 
 
-@dataclass(frozen=True)
-class _Shell:
-    """The framework's two commands, typed in the demo's folder."""
-
-    folder: Path
-    checkout: Path
-    say: Callable[[str], None]
-
-    def unlearn_and_evaluate(self, method: str) -> None:
-        self._python(
-            f"unlearn with {method}",
-            f"saves/unlearn/{method}/model.safetensors",
-            "train",
+def _unlearn(method: str) -> Command:
+    return Command(
+        f"unlearn with {method}",
+        "train",
+        (
             f"trainer={method}",
             "experiment=unlearn/tofu",
             "+hardware=cpu",
@@ -126,46 +113,28 @@ class _Shell:
             "trainer.args.eval_strategy=no",
             "trainer.args.do_eval=false",
             "trainer.args.report_to=none",
-        )
-        self.evaluate(method, f"saves/unlearn/{method}")
+            _TOKENIZER,
+        ),
+        f"saves/unlearn/{method}/model.safetensors",
+    )
 
-    def evaluate(self, name: str, model: str) -> None:
-        reference = () if name == "retain90" else (f"retain_logs_path={_RETAIN_LOGS}",)
-        self._python(
-            f"evaluate {name}",
-            f"saves/eval/{name}/TOFU_SUMMARY.json",
-            "eval",
+
+def _evaluate(name: str, model: str) -> Command:
+    reference = () if name == "retain90" else (f"retain_logs_path={_RETAIN_LOGS}",)
+    return Command(
+        f"evaluate {name}",
+        "eval",
+        (
             "experiment=eval/tofu/default",
             "+hardware=cpu_eval",
             "eval.tofu.overwrite=true",
             f"task_name={name}",
             f"model.model_args.pretrained_model_name_or_path={model}",
             *reference,
-        )
-
-    def _python(self, what: str, result: str, script: str, *overrides: str) -> None:
-        """Run a command unless the same one has made its result already; its log begins with it."""
-        log = self.folder / "logs" / f"{what.replace(' ', '_')}.log"
-        command = [sys.executable, str(self.checkout / "src" / f"{script}.py"), *overrides, *_TOKENIZER]
-        first_line = " ".join(command) + "\n"
-        if (self.folder / result).exists() and log.exists() and log.read_text(errors="replace").startswith(first_line):
-            self.say(f"     {what}: done before")
-            return
-        log.parent.mkdir(exist_ok=True)
-        (self.folder / result).unlink(missing_ok=True)
-        started = time.monotonic()
-        with log.open("w") as output:
-            output.write(first_line)
-            output.flush()
-            # One thread each: two such small models at a time are faster than one on two cores.
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(command, cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        if done.returncode:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            raise DemoError(
-                f"cannot {what} (exit code {done.returncode}): the whole output is in {log}, its end is\n{last}"
-            )
-        self.say(f"     {what}: {time.monotonic() - started:.0f} s")
+            _TOKENIZER,
+        ),
+        f"saves/eval/{name}/TOFU_SUMMARY.json",
+    )
 
 
 def _outcome(folder: Path, name: str) -> Outcome:
