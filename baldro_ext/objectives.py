@@ -161,6 +161,20 @@ class SatImp(TokenAveraged):
         return p**self.beta1 * (1 - p) ** self.beta2 * answers.tokens
 
 
+@register
+@dataclasses.dataclass(frozen=True)
+class GradDiff(TokenAveraged):
+    """Gradient ascent on the answers, the forget half of gradient difference: the mean of `log p_t`.
+
+    Source: arXiv:2203.12817; as `trainer/unlearn/grad_diff.py` of open-unlearning, whose NLL it is with the sign
+    turned. Without lower bound: what is forgotten goes on being pushed.
+    """
+
+    def token_losses(self, answers: AnswerLogProbs) -> Tensor:
+        """Return `(B, T)` losses, at most 0."""
+        return answers.tokens
+
+
 def _require(loss: str, name: str, value: float, *, positive: bool = False, at_least_zero: bool = False) -> None:
     ok = math.isfinite(value) and not (positive and value <= 0) and not (at_least_zero and value < 0)
     if not ok:

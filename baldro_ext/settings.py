@@ -159,7 +159,8 @@ def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
     owners = [name for name in FORGET_LOSSES if key in argument_names(name)]
     if owners:
         own = argument_names(base)
-        return f"{key} is an argument of {' and '.join(owners)}, not of base={base}, which takes {', '.join(own)}"
+        taken = ", ".join(own) or "none of its own"
+        return f"{key} is an argument of {' and '.join(owners)}, not of base={base}, which takes {taken}"
     return f"{key} is no setting of {variant} with base={base}: {known(key, accepted)}"
 
 

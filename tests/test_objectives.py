@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from baldro_ext.likelihood import AnswerLogProbs
-from baldro_ext.objectives import FORGET_LOSSES, NPO, ForgetLoss, SatImp, SimNPO, argument_names, forget_loss
+from baldro_ext.objectives import FORGET_LOSSES, NPO, ForgetLoss, GradDiff, SatImp, SimNPO, argument_names, forget_loss
 
 Vector = NDArray[np.float64]
 
@@ -61,6 +61,10 @@ def test_satimp(beta1: float, beta2: float) -> None:
     np.testing.assert_allclose(losses, [satimp(np.array(s), beta1, beta2) for s in SAMPLES])
 
 
+def test_graddiff() -> None:
+    np.testing.assert_allclose(GradDiff()(answers_of(*SAMPLES)), [np.mean(s) for s in SAMPLES])
+
+
 def test_satimp_holds_its_factors_fixed() -> None:
     answers = answers_of(*SAMPLES)
     answers.tokens.requires_grad_()
@@ -85,7 +89,7 @@ def test_remembering_more_costs_more(
     assert remembered > forgotten
 
 
-@pytest.mark.parametrize("loss", [NPO(), SimNPO(), SatImp()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("loss", [build() for build in FORGET_LOSSES.values()], ids=FORGET_LOSSES)
 def test_losses_are_finite_for_answers_of_any_likelihood(loss: ForgetLoss) -> None:
     answers = answers_of([-1e4] * 50, [0.0] * 3, [-1e-7], dtype=torch.float32)
     assert loss(answers, torch.tensor([0.0, -1e4, -1.0])).isfinite().all()
@@ -97,7 +101,7 @@ def test_npo_without_reference_says_so() -> None:
 
 
 def test_the_registry_finds_losses_by_name() -> None:
-    assert sorted(FORGET_LOSSES) == ["NPO", "SatImp", "SimNPO"]
+    assert {"GradDiff", "NPO", "SatImp", "SimNPO"} <= FORGET_LOSSES.keys()
     assert forget_loss("SimNPO", beta=2.5) == SimNPO(beta=2.5)
     assert argument_names("SatImp") == ("beta1", "beta2")
 
@@ -107,10 +111,13 @@ def test_the_registry_finds_losses_by_name() -> None:
     [
         (
             lambda: forget_loss("SimNP0"),
-            "base='SimNP0' is no known forget loss: there are NPO, SatImp, SimNPO; did you mean SimNPO?",
+            f"base='SimNP0' is no known forget loss: there are {', '.join(sorted(FORGET_LOSSES))}; did you mean SimNPO?",
         ),
         (lambda: forget_loss("npo"), "did you mean NPO?"),
-        (lambda: forget_loss("xyz"), "base='xyz' is no known forget loss: there are NPO, SatImp, SimNPO"),
+        (
+            lambda: forget_loss("xyz"),
+            f"base='xyz' is no known forget loss: there are {', '.join(sorted(FORGET_LOSSES))}",
+        ),
         (lambda: forget_loss("SatImp", beta=1), "SatImp has no argument 'beta': there are beta1, beta2"),
         (lambda: NPO(beta=0), "beta=0 does not suit NPO: use a positive number"),
         (lambda: SimNPO(delta=float("nan")), "delta=nan does not suit SimNPO: use a finite number"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.objectives import NPO, SatImp, SimNPO
+from baldro_ext.objectives import FORGET_LOSSES, NPO, SatImp, SimNPO
 from baldro_ext.settings import Settings
 
 
@@ -44,7 +44,7 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
 @pytest.mark.parametrize(
     ("variant", "arguments", "message"),
     [
-        ("BalDRO_G", {"base": "NP0"}, "base='NP0' is no known forget loss: there are NPO, SatImp, SimNPO; did you mean NPO?"),
+        ("BalDRO_G", {"base": "NP0"}, f"base='NP0' is no known forget loss: there are {', '.join(sorted(FORGET_LOSSES))}; did you mean NPO?"),
         ("BalDRO_DV", {}, "BalDRO_DV: exactly one of dv_beta and dv_radius must be set, and neither is: set dv_beta (a temperature"),
         ("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": 0.5}, "and both are: set dv_beta (a temperature in units of the loss, 2.0 in the paper) or dv_radius"),
         ("BalDRO_DV", {"dv_beta": 0}, "dv_beta=0 has no worst case: use a positive temperature (2.0 in the paper) or .inf"),
@@ -58,13 +58,14 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
         ("BalDRO_G", {"top_fracton": 0.5}, "top_fracton is no setting of BalDRO_G with base=NPO: there are"),
         ("BalDRO_G", {"top_fracton": 0.5}, "did you mean top_fraction?"),
         ("BalDRO_G", {"steering_coeff": 2}, "steering_coeff is no setting of BalDRO_G"),
-        ("BalDRO_G", {"base": "SatImp", "beta": 0.1}, "beta is an argument of NPO and SimNPO, not of base=SatImp, which takes beta1, beta2"),
+        ("BalDRO_G", {"base": "SatImp", "delta": 0.1}, "delta is an argument of SimNPO, not of base=SatImp, which takes beta1, beta2"),
         ("BalDRO_G", {"retain_loss_type": "EMBED_DIFF"}, "retain_loss_type='EMBED_DIFF' is not supported: use NLL or KL"),
         ("BalDRO_G", {"hardness": "length"}, "hardness='length' is not supported: use loss or nll"),
         ("BalDRO_G", {"retain_reduction": "mean"}, "retain_reduction='mean' is not supported: use token_mean or sequence_sum"),
         ("BalDRO_G", {"retain_reduction": "sequence_sum", "retain_loss_type": "KL"}, "retain_reduction='sequence_sum' sums log-likelihoods"),
         ("BalDRO_DV", {"dv_beta": 1.0, "retain_batch": "matched"}, "retain_batch='matched' cuts the retain batch to the size of the forget group"),
-        ("BalDRO_G", {"unit": "token"}, "unit='token' needs a loss that is a mean over tokens (SatImp), and NPO scores a whole answer"),
+        ("BalDRO_G", {"base": "GradDiff", "delta": 0.1}, "delta is an argument of SimNPO, not of base=GradDiff, which takes none of its own"),
+        ("BalDRO_G", {"unit": "token"}, "unit='token' needs a loss that is a mean over tokens (SatImp, GradDiff"),
         ("BalDRO_G", {"scope": "epoch"}, "scope='epoch' is not supported: use batch or dataset"),
         ("BalDRO_G", {"reference": "none"}, "reference='none' is not supported: use precomputed or live"),
         ("BalDRO_G", {"base": "SatImp", "unit": "token", "scope": "dataset"}, "scope='dataset' keeps one number per sample"),

@@ -29,13 +29,13 @@ def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Fram
         "trainer.args.seed=3",
         "task_name=even_${hydra:runtime.choices.trainer}",
     )
-    bases = ("NPO", "SimNPO", "SatImp")
+    bases = ("NPO", "SimNPO", "SatImp", "GradDiff")
     framework.train("-m", f"trainer={','.join(bases)}", *common)
     framework.train("-m", "trainer=BalDRO_DV,BalDRO_DV_SimNPO", "++trainer.method_args.dv_beta=.inf", *common)
     framework.train("-m", "trainer=BalDRO_G,BalDRO_G_SimNPO", "++trainer.method_args.top_fraction=1", *common)
-    # The built-in SatImp averages over tokens, so here the worst case must range over tokens too.
-    by_token = ("trainer.method_args.top_fraction=1", "trainer.method_args.unit=token")
-    framework.train("trainer=BalDRO_G_SatImp", *by_token, *common)
+    # The built-in SatImp and GradDiff average over tokens, so here the worst case must range over tokens too.
+    by_token = ("++trainer.method_args.top_fraction=1", "++trainer.method_args.unit=token")
+    framework.train("-m", "trainer=BalDRO_G_SatImp,BalDRO_G_GradDiff", *by_token, *common)
     before = torch.cat(
         [value.flatten() for _, value in sorted(load_file(framework.folder / "models/tiny/model.safetensors").items())]
     )
@@ -45,6 +45,7 @@ def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Fram
         ("BalDRO_G", "NPO"),
         ("BalDRO_G_SimNPO", "SimNPO"),
         ("BalDRO_G_SatImp", "SatImp"),
+        ("BalDRO_G_GradDiff", "GradDiff"),
     ):
         built_in = weights(framework, f"even_{base}")
         assert (built_in - before).abs().max() > 1e-3, "the built-in trainer did not train"

@@ -58,7 +58,7 @@ except ValueError as error:
     print("refused:", error)
 """
 BAD = {
-    ("trainer.method_args.base=NP0",): "base='NP0' is no known forget loss: there are NPO, SatImp, SimNPO; did you mean NPO?",
+    ("trainer.method_args.base=NP0",): "base='NP0' is no known forget loss: there are ",
     ("trainer.method_args.dv_beta=null",): "exactly one of dv_beta and dv_radius must be set, and neither is",
     ("trainer.method_args.dv_radius=0.5",): "exactly one of dv_beta and dv_radius must be set, and both are",
     ("trainer.method_args.dv_beta=0",): "dv_beta=0 has no worst case",
