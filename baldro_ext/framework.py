@@ -87,6 +87,17 @@ def generation(name: str, known: Mapping[str, Generation] = GENERATIONS) -> Gene
     raise ValueError(f"unknown framework generation {name!r}: {suggest.known(name, known)}")
 
 
+def made_for(transformers: str, known: Mapping[str, Generation] = GENERATIONS) -> Generation:
+    """Return the generation that pins this release of transformers; FrameworkError names the releases that one does."""
+    for gen in known.values():
+        if gen.transformers == transformers:
+            return gen
+    pinned = ", ".join(f"{gen.transformers} ({gen.name})" for gen in known.values())
+    raise FrameworkError(
+        f"no generation of open-unlearning was tested with transformers {transformers}: install one of {pinned}"
+    )
+
+
 def location(gen: Generation) -> Path:
     """Return the absolute folder where the checkout of `gen` belongs, whether or not it is there."""
     root = os.environ.get("BALDRO_CACHE") or user_cache_path("baldro_ext")

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli import demo, framework
+from baldro_ext.cli import bench, demo, framework
 
 # Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
 app = typer.Typer(
@@ -50,4 +50,5 @@ def main(
 
 
 app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
 app.add_typer(framework.app, name="framework")
