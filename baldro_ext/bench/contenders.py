@@ -96,9 +96,11 @@ class Field:
     def contenders(self, bases: tuple[str, ...]) -> list[Contender]:
         """Return the floor, and all contenders of some bases, keys of `BASES`."""
         found = [Contender(FLOOR, None, self._floor())]
-        settings = self._framework_settings({trainer for base in bases for _, trainer, _ in BASES[base]})
+        settings = self.framework_settings({trainer for base in bases for _, trainer, _ in BASES[base]})
         for base in bases:
-            found += [self._trainer(name, base, {**settings[trainer], **more}) for name, trainer, more in BASES[base]]
+            found += [
+                self._of_framework(name, base, {**settings[trainer], **more}) for name, trainer, more in BASES[base]
+            ]
             found += [self._released(name, base, step) for name, step in _RELEASED.get(base, {}).items()]
         return found
 
@@ -113,13 +115,42 @@ class Field:
 
         return loss
 
-    def _trainer(self, name: str, base: str, settings: dict[str, Any]) -> Contender:
-        """A trainer of the framework, ours among them."""
+    def trainer(self, settings: Mapping[str, Any], **arguments: Any) -> Any:
+        """Return a trainer of the framework, ours among them.
+
+        Args:
+            settings: Its handler and `method_args`, as `framework_settings` gives them.
+            arguments: Further `transformers.TrainingArguments`.
+        """
         from trainer import TRAINER_REGISTRY
 
-        trainer = TRAINER_REGISTRY[settings.pop("handler")](
-            model=self.model, args=self._arguments, train_dataset=self._pairs, data_collator=stack, **settings
+        method = {key: value for key, value in settings.items() if key != "handler"}
+        return TRAINER_REGISTRY[settings["handler"]](
+            model=self.model,
+            args=self._training_arguments(**arguments),
+            train_dataset=self._pairs,
+            data_collator=stack,
+            **method,
         )
+
+    def framework_settings(self, trainers: set[str]) -> dict[str, dict[str, Any]]:
+        """Return handler and `method_args` by `trainer=`, as the framework composes them."""
+        sys.path.insert(0, str(self.checkout / "src"))
+        from hydra import compose, initialize_config_dir
+        from omegaconf import OmegaConf
+
+        from baldro_ext import register
+
+        register()
+        with initialize_config_dir(str(self.checkout / "configs"), version_base=None):
+            composed = {name: compose("train", [f"trainer={name}"]).trainer for name in trainers}
+        return {
+            name: {"handler": config.handler, **OmegaConf.to_container(config.method_args)}  # type: ignore[dict-item]
+            for name, config in composed.items()
+        }
+
+    def _of_framework(self, name: str, base: str, settings: Mapping[str, Any]) -> Contender:
+        trainer = self.trainer(settings)
         trainer.callback_handler.train_dataloader = trainer.get_train_dataloader()  # as when it trains
         batches = [
             trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in rows]))
@@ -142,35 +173,19 @@ class Field:
 
         return Contender(name, base, loss, int(needs_copy))
 
-    def _framework_settings(self, trainers: set[str]) -> dict[str, dict[str, Any]]:
-        """Return handler and `method_args` of trainers, as the framework composes them."""
-        sys.path.insert(0, str(self.checkout / "src"))
-        from hydra import compose, initialize_config_dir
-        from omegaconf import OmegaConf
-
-        from baldro_ext import register
-
-        register()
-        with initialize_config_dir(str(self.checkout / "configs"), version_base=None):
-            composed = {name: compose("train", [f"trainer={name}"]).trainer for name in trainers}
-        return {
-            name: {"handler": config.handler, **OmegaConf.to_container(config.method_args)}  # type: ignore[dict-item]
-            for name, config in composed.items()
+    def _training_arguments(self, **more: Any) -> TrainingArguments:
+        usual = {
+            "output_dir": str(self.folder),
+            "per_device_train_batch_size": self.load.batch,
+            "per_device_eval_batch_size": self.load.batch,
+            "gradient_accumulation_steps": 1,
+            "use_cpu": self._device.type == "cpu",
+            "bf16": self.bf16,
+            "report_to": "none",
+            "remove_unused_columns": False,
+            "disable_tqdm": True,
         }
-
-    @property
-    def _arguments(self) -> TrainingArguments:
-        return TrainingArguments(
-            output_dir=str(self.folder),
-            per_device_train_batch_size=self.load.batch,
-            per_device_eval_batch_size=self.load.batch,
-            gradient_accumulation_steps=1,
-            use_cpu=self._device.type == "cpu",
-            bf16=self.bf16,
-            report_to="none",
-            remove_unused_columns=False,
-            disable_tqdm=True,
-        )
+        return TrainingArguments(**{**usual, **more})
 
     @property
     def _pairs(self) -> MadeUpPairs:
