@@ -1,6 +1,6 @@
 """The framework's own train.py and eval.py, called in a working folder, and not again once they are done.
 
-A result counts as done if the log beside it begins with the same command line.
+A result counts as done if its command's log begins with the same command line and ends in success.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from baldro_ext.errors import BaldroError
+
+_SUCCESS = "# done in "
 
 
 class RunError(BaldroError):
@@ -55,13 +57,19 @@ class Runner:
         folder: Where the commands are typed; their logs are in `logs`.
         checkout: Of the framework.
         say: Receives one line per command: how long it took, or that it was done before.
-        threads: CPU threads of one command.
+        threads: CPU threads of one command; `None` leaves the environment's.
+        offline: Whether the Hugging Face hub is never asked.
+        environment: Further environment variables of the commands.
     """
 
     folder: Path
     checkout: Path
     say: Callable[[str], None]
-    threads: int = 1
+    threads: int | None = 1
+    offline: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # Shared with the copies that `dataclasses.replace` makes.
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set, repr=False)
 
     def log(self, command: Command) -> Path:
         """Return the file with a command's output, below its command line."""
@@ -69,12 +77,21 @@ class Runner:
 
     def is_done(self, command: Command) -> bool:
         """Whether this very command line has made its result."""
-        log = self.log(command)
+        output = self._output(command)
         return (
             (self.folder / command.result).exists()
-            and log.exists()
-            and log.read_text(errors="replace").startswith(self._first_line(command))
+            and output.startswith(self._first_line(command))
+            and output.rstrip("\n").rpartition("\n")[2].startswith(_SUCCESS)
         )
+
+    def is_foreign(self, command: Command) -> bool:
+        """Whether the result is there but was made by another command line, or not by a `Runner`."""
+        made_here = self._output(command).startswith(self._first_line(command))
+        return (self.folder / command.result).exists() and not made_here
+
+    def forget(self, command: Command) -> None:
+        """Let a command count as not done, since what it was made from is about to change."""
+        self.log(command).unlink(missing_ok=True)
 
     def run(self, command: Command) -> None:
         """Run a command, unless it is done.
@@ -86,26 +103,47 @@ class Runner:
             self.say(f"     {command.name}: done before")
             return
         log = self.log(command)
-        log.parent.mkdir(exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
         (self.folder / command.result).unlink(missing_ok=True)
         started = time.monotonic()
         with log.open("w") as output:
             output.write(self._first_line(command))
             output.flush()
-            environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(
-                command.arguments(self.checkout),
-                cwd=self.folder,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        if done.returncode:
+            code = self._call(command, output)
+            seconds = time.monotonic() - started
+            if not code:
+                output.write(f"\n{_SUCCESS}{seconds:.0f} s\n")
+        if code:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
             raise RunError(
-                f"cannot {command.name} (exit code {done.returncode}): the whole output is in {log}, its end is\n{last}"
+                f"cannot {command.name} (exit code {code}): the whole output is in {log}, its end is\n{last}"
             )
-        self.say(f"     {command.name}: {time.monotonic() - started:.0f} s")
+        self.say(f"     {command.name}: {seconds:.0f} s")
+
+    def stop(self) -> None:
+        """End the commands that are running, which then fail."""
+        for process in tuple(self._running):
+            process.terminate()
+
+    def _call(self, command: Command, output: IO[str]) -> int:
+        environment = {**os.environ, **self.environment}
+        if self.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self.threads)
+        if self.offline:
+            environment["HF_HUB_OFFLINE"] = "1"
+        process = subprocess.Popen(
+            command.arguments(self.checkout), cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            process.kill()  # where waiting was interrupted
+            self._running.discard(process)
+
+    def _output(self, command: Command) -> str:
+        log = self.log(command)
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def _first_line(self, command: Command) -> str:
         return " ".join(command.arguments(self.checkout)) + "\n"

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli import bench, demo, framework
+from baldro_ext.cli import bench, demo, framework, run
 
 # Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
 app = typer.Typer(
@@ -51,4 +51,5 @@ def main(
 
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
+app.command("run")(run.run)
 app.add_typer(framework.app, name="framework")

@@ -1,0 +1,31 @@
+"""Which checkout of the framework a study uses: the pinned one that fits the installed transformers."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from baldro_ext import framework
+from baldro_ext.study.methods import StudyError
+
+
+def find(checkout: Path | None = None) -> Path:
+    """Return a checkout: the given one, or the pinned generation made for the installed transformers.
+
+    Raises:
+        StudyError: The given folder is no checkout, or no generation is made for these transformers.
+        FrameworkMissingError: That generation is not installed.
+    """
+    if checkout is not None:
+        if not (checkout / "src" / "train.py").is_file():
+            raise StudyError(f"{checkout} is no checkout of open-unlearning: it has no src/train.py")
+        return checkout.absolute()
+    installed = metadata.version("transformers")
+    for generation in framework.GENERATIONS.values():
+        if generation.transformers == installed:
+            return framework.checkout(generation)
+    pinned = ", ".join(f"{g.transformers} ({g.name})" for g in framework.GENERATIONS.values())
+    raise StudyError(
+        f"no generation of open-unlearning is made for the installed transformers {installed}, but for {pinned}: "
+        "install one of these, or name a checkout of your own with --checkout"
+    )
