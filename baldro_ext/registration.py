@@ -1,4 +1,4 @@
-"""How the extension enters a running open-unlearning: its trainers, its configurations, its resolvers.
+"""How the extension enters a running open-unlearning: its trainers, its metric, its configurations, its resolvers.
 
 Imports nothing heavy: it is loaded by the Hydra plugin.
 """
@@ -36,7 +36,8 @@ def register() -> None:
     """Make BalDRO known to open-unlearning in a program that composes configurations itself.
 
     `src/train.py` and `src/eval.py` need no call: the Hydra plugin does it. Elsewhere call it once the
-    checkout's `src` folder is on `sys.path` and before `hydra.initialize`. Calling it twice is fine.
+    checkout's `src` folder is on `sys.path` and before `hydra.initialize`. Calling it twice is fine. The metric
+    `forget_balance` is registered if `evals` was imported before.
 
     Raises:
         ImportError: There is no open-unlearning `trainer` package on `sys.path`.
@@ -69,6 +70,10 @@ def _register_classes() -> None:
     from baldro_ext.hosts import open_unlearning, resolvers
 
     open_unlearning.register()
+    if "evals.metrics" in sys.modules:  # importing it takes lm-eval and seconds
+        from baldro_ext.hosts import metrics
+
+        metrics.register()
     resolvers.register()
 
 

@@ -20,7 +20,7 @@ class Benchmark:
         evaluation: Its experiment for `src/eval.py`.
         model: The model configuration that its experiments choose.
         split: The data split that its experiments choose.
-        metrics: The configuration group of its metrics; `None` where they cannot be chosen.
+        metrics: The configuration group of its metrics, and where it stands; `None` where they cannot be chosen.
         needs_retain: Whether it compares with the evaluation of a model that never saw the forget set.
         train_split: The overrides by which a training is given a split.
         eval_split: Those by which an evaluation is.
@@ -89,7 +89,7 @@ TOFU = Benchmark(
     evaluation="eval/tofu/default",
     model="Llama-3.2-1B-Instruct",
     split="forget10",
-    metrics="eval/tofu_metrics",
+    metrics="eval/tofu_metrics@eval.tofu.tofu_metrics",
     needs_retain=True,
     train_split=_tofu_train,
     eval_split=_tofu_eval,
@@ -100,7 +100,7 @@ MUSE = Benchmark(
     evaluation="eval/muse/default",
     model="Llama-2-7b-hf",
     split="News",
-    metrics="eval/muse_metrics",
+    metrics="eval/muse_metrics@eval.muse.muse_metrics",
     needs_retain=True,
     train_split=_data_split,
     eval_split=_data_split,
