@@ -6,11 +6,14 @@ A result counts as done if its command's log begins with the same command line a
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
@@ -18,6 +21,7 @@ from typing import IO, Literal
 from baldro_ext.errors import BaldroError
 
 _SUCCESS = "# done in "
+_PROCESSOR = re.compile(r"([\d.]+) s of processor time$")
 
 
 class RunError(BaldroError):
@@ -76,13 +80,20 @@ class Runner:
         return self.folder / "logs" / f"{command.name.replace(' ', '_')}.log"
 
     def is_done(self, command: Command) -> bool:
-        """Whether this very command line has made its result."""
-        output = self._output(command)
-        return (
-            (self.folder / command.result).exists()
-            and output.startswith(self._first_line(command))
-            and output.rstrip("\n").rpartition("\n")[2].startswith(_SUCCESS)
-        )
+        """Whether this very command line has made its result, which is there."""
+        return (self.folder / command.result).exists() and self.has_succeeded(command)
+
+    def has_succeeded(self, command: Command) -> bool:
+        """Whether this very command line has once made its result."""
+        return self._output(command).startswith(self._first_line(command)) and self._end(command).startswith(_SUCCESS)
+
+    def processor_seconds(self, command: Command) -> float | None:
+        """Return the processor time of a command that succeeded, from its start to its end, over all its threads.
+
+        Unlike the time on the clock it hardly depends on what else the machine did. `None` where it did not succeed.
+        """
+        time = _PROCESSOR.search(self._end(command)) if self.has_succeeded(command) else None
+        return float(time[1]) if time else None
 
     def is_foreign(self, command: Command) -> bool:
         """Whether the result is there but was made by another command line, or not by a `Runner`."""
@@ -90,7 +101,8 @@ class Runner:
         return (self.folder / command.result).exists() and not made_here
 
     def forget(self, command: Command) -> None:
-        """Let a command count as not done, since what it was made from is about to change."""
+        """Remove what a command made, since what it made that from is about to change."""
+        (self.folder / command.result).unlink(missing_ok=True)
         self.log(command).unlink(missing_ok=True)
 
     def run(self, command: Command) -> None:
@@ -109,10 +121,10 @@ class Runner:
         with log.open("w") as output:
             output.write(self._first_line(command))
             output.flush()
-            code = self._call(command, output)
+            code, processor = self._call(command, output)
             seconds = time.monotonic() - started
             if not code:
-                output.write(f"\n{_SUCCESS}{seconds:.0f} s\n")
+                output.write(f"\n{_SUCCESS}{seconds:.0f} s, {processor:.1f} s of processor time\n")
         if code:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
             raise RunError(
@@ -123,9 +135,11 @@ class Runner:
     def stop(self) -> None:
         """End the commands that are running, which then fail."""
         for process in tuple(self._running):
-            process.terminate()
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process.pid, signal.SIGTERM)
 
-    def _call(self, command: Command, output: IO[str]) -> int:
+    def _call(self, command: Command, output: IO[str]) -> tuple[int, float]:
+        """Return exit code and seconds of processor time."""
         environment = {**os.environ, **self.environment}
         if self.threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.threads)
@@ -136,14 +150,21 @@ class Runner:
         )
         self._running.add(process)
         try:
-            return process.wait()
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
         finally:
-            process.kill()  # where waiting was interrupted
             self._running.discard(process)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, usage.ru_utime + usage.ru_stime
 
     def _output(self, command: Command) -> str:
         log = self.log(command)
         return log.read_text(errors="replace") if log.exists() else ""
+
+    def _end(self, command: Command) -> str:
+        return self._output(command).rstrip("\n").rpartition("\n")[2]
 
     def _first_line(self, command: Command) -> str:
         return " ".join(command.arguments(self.checkout)) + "\n"

@@ -51,7 +51,10 @@ def small(source: Path) -> dict[str, Generation]:
 
 
 def test_help_is_a_table_of_contents() -> None:
-    for arguments, commands in (([], ["demo", "bench", "framework"]), (["framework"], ["install", "path", "list"])):
+    for arguments, commands in (
+        ([], ["demo", "bench", "run", "framework"]),
+        (["framework"], ["install", "path", "list"]),
+    ):
         printed = run(app, [*arguments, "--help"]).output.split("Commands:\n")[1]
         assert [line.split()[0] for line in printed.splitlines()] == commands
         assert "..." not in printed  # no summary is cut short

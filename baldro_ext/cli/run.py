@@ -122,7 +122,7 @@ def _execute(study: Study, runners: list[Runner], overwrite: bool) -> None:
 def _report(failures: list[Failure]) -> None:
     typer.echo(f"\n{len(failures)} failed; the same command tries them again:\n", err=True)
     for failure in failures:
-        typer.echo(f"{failure.name}\n  {failure.log}\n  {failure.message.splitlines()[-1].strip()}", err=True)
+        typer.echo(f"{failure.name}\n  {failure.log}\n  {failure.reason}", err=True)
 
 
 def _print_commands(study: Study, runner: Runner) -> None:
@@ -134,14 +134,14 @@ def _print_commands(study: Study, runner: Runner) -> None:
 
 
 def _runners(folder: Path, checkout: Path | None, jobs: int, devices: str | None, hardware: str | None) -> list[Runner]:
+    from dataclasses import replace
+
     from baldro_ext.runs import Runner
     from baldro_ext.study.checkouts import find
 
     threads = 1 if hardware == "cpu" else None
     environments = [{"CUDA_VISIBLE_DEVICES": device} for device in _names(devices or "")] or [{}] * jobs
     first = Runner(folder, find(checkout), typer.echo, threads, offline=False)
-    from dataclasses import replace
-
     return [replace(first, environment=environment) for environment in environments]
 
 

@@ -13,19 +13,11 @@ def find(checkout: Path | None = None) -> Path:
     """Return a checkout: the given one, or the pinned generation made for the installed transformers.
 
     Raises:
-        StudyError: The given folder is no checkout, or no generation is made for these transformers.
-        FrameworkMissingError: That generation is not installed.
+        StudyError: The given folder is no checkout.
+        FrameworkError: No generation is made for these transformers, or it is not installed.
     """
     if checkout is not None:
         if not (checkout / "src" / "train.py").is_file():
             raise StudyError(f"{checkout} is no checkout of open-unlearning: it has no src/train.py")
         return checkout.absolute()
-    installed = metadata.version("transformers")
-    for generation in framework.GENERATIONS.values():
-        if generation.transformers == installed:
-            return framework.checkout(generation)
-    pinned = ", ".join(f"{g.transformers} ({g.name})" for g in framework.GENERATIONS.values())
-    raise StudyError(
-        f"no generation of open-unlearning is made for the installed transformers {installed}, but for {pinned}: "
-        "install one of these, or name a checkout of your own with --checkout"
-    )
+    return framework.checkout(framework.made_for(metadata.version("transformers")))

@@ -6,11 +6,11 @@ What a command made is kept and not made again. What something else made is neve
 from __future__ import annotations
 
 import queue
+import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,6 +21,7 @@ from baldro_ext.runs import Command, RunError, Runner
 from baldro_ext.study import record
 from baldro_ext.study.methods import StudyError
 from baldro_ext.study.plan import Run, Study
+from baldro_ext.study.progress import Progress
 
 
 class OccupiedError(BaldroError):
@@ -31,39 +32,11 @@ class OccupiedError(BaldroError):
 
 @dataclass(frozen=True)
 class Failure:
-    """A command that failed: its name, its log, and the end of its output."""
+    """A command that failed: its name, its log, and the line of the log that says why, as far as one can tell."""
 
     name: str
     log: Path
-    message: str
-
-
-@dataclass
-class Progress:
-    """Counts commands, and says after each how many remain and about how long they take.
-
-    Attributes:
-        total: How many commands there are.
-        say: Receives the lines.
-    """
-
-    total: int
-    say: Callable[[str], None]
-    _done: int = 0
-    _ran: int = 0
-    _started: float = field(default_factory=time.monotonic)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, line: str) -> None:
-        """Count one command, and say how it ended."""
-        with self._lock:
-            self._done += 1
-            self._ran += not line.endswith("done before")
-            left = self.total - self._done
-            rest = ""
-            if left and self._ran:
-                rest = f"; {left} left, about {_duration(left * (time.monotonic() - self._started) / self._ran)}"
-            self.say(f"[{self._done}/{self.total}] {line.strip()}{rest}")
+    reason: str
 
 
 def execute(
@@ -101,9 +74,20 @@ def execute(
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder."""
     retain = study.retain()
-    pending = [] if retain is None or _is_there(retain, runner) else list(retain.commands)
-    pending += [command for run in study.runs() for command in run.commands if not runner.is_done(command)]
-    return [command.line(runner.checkout) for command in pending]
+    first = () if retain is None or _is_there(retain, runner) else retain.commands
+    commands = [*first, *(command for run in study.runs() for command in pending(run, runner))]
+    return [command.line(runner.checkout) for command in commands]
+
+
+def pending(run: Run, runner: Runner) -> tuple[Command, ...]:
+    """Return what is left to do of a run, in order.
+
+    A model that was evaluated and then deleted, as large ones are, is not trained again.
+    """
+    left = tuple(evaluation for evaluation in run.evaluations if not runner.is_done(evaluation))
+    if run.training is None or runner.is_done(run.training):
+        return left
+    return run.commands if left or not runner.has_succeeded(run.training) else ()
 
 
 def trainers(checkout: Path) -> set[str]:
@@ -190,32 +174,40 @@ def _side_by_side(study: Study, runs: Sequence[Run], runners: Sequence[Runner], 
 def _carry_out(
     study: Study, run: Run, runner: Runner, progress: Progress, stopped: threading.Event, jobs: int
 ) -> list[Failure]:
-    if run.training and not runner.is_done(run.training):
+    left = pending(run, runner)
+    for command in run.commands:
+        if command not in left:
+            progress(f"{command.name}: done before")
+    if run.training in left:
         for evaluation in run.evaluations:
             runner.forget(evaluation)
     failures: list[Failure] = []
-    for command in run.commands:
+    for command in left:
         if stopped.is_set():
             return failures
         try:
             runner.run(command)
-        except RunError as error:
+        except RunError:
             progress(f"{command.name}: FAILED, see {runner.log(command)}")
-            failures.append(Failure(command.name, runner.log(command), str(error)))
+            failures.append(Failure(command.name, runner.log(command), _reason(runner.log(command))))
             if command is run.training:
                 for evaluation in run.evaluations:
                     progress(f"{evaluation.name}: left out, for there is no model")
                 return failures
-    if not failures:
+    if not failures and (left or not _record_file(run, runner).exists()):
         _note(study, run, runner, jobs)
     return failures
 
 
 def _note(study: Study, run: Run, runner: Runner, jobs: int) -> None:
-    noted = record.of(study, run, runner.folder, runner.checkout, jobs)
-    record.write(noted, runner.folder / "saves" / "eval" / run.task / record.FILE)
+    record.write(record.of(study, run, runner, jobs), _record_file(run, runner))
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(1, minutes)} min"
+def _record_file(run: Run, runner: Runner) -> Path:
+    return runner.folder / "saves" / "eval" / run.task / record.FILE
+
+
+def _reason(log: Path) -> str:
+    """Return the last line that names an error, or the last line; progress bars may stand below it."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])

@@ -22,7 +22,9 @@ An object with these keys. A value that does not apply or is not known is null.
     commands          {"unlearn ...": command line, ...}, in their order, as typed in the working folder
     training_seconds  from the first step to the last, as the Trainer measures it; null where evaluations ran within
                       it or the model was not trained here
-    jobs              how many commands ran side by side, which the seconds depend on
+    processor_seconds of the whole training command, start and end included; it hardly depends on what else the machine
+                      did, but says nothing of a GPU; null as above
+    jobs              how many commands ran side by side, which training_seconds depends on
     versions          {"baldro-ext": ..., "transformers": ..., "torch": ..., "open-unlearning": commit}
 """
 
@@ -36,6 +38,7 @@ from importlib import metadata
 from pathlib import Path
 
 from baldro_ext.git import git
+from baldro_ext.runs import Runner
 from baldro_ext.study.plan import Run, Study
 
 SCHEMA = 1
@@ -64,13 +67,15 @@ class Record:
     folder: str
     commands: Mapping[str, str]
     training_seconds: float | None
+    processor_seconds: float | None
     jobs: int
     versions: Mapping[str, str]
 
 
-def of(study: Study, run: Run, folder: Path, checkout: Path, jobs: int) -> Record:
-    """Return the record of a run that has ended in the working folder `folder`."""
-    benchmark = study.benchmark
+def of(study: Study, run: Run, runner: Runner, jobs: int) -> Record:
+    """Return the record of a run that has ended."""
+    benchmark, folder, checkout = study.benchmark, runner.folder, runner.checkout
+    training = None if study.every_epoch else run.training
     retain = study.retain_file
     return Record(
         label=run.method.label if run.method else run.task,
@@ -90,7 +95,8 @@ def of(study: Study, run: Run, folder: Path, checkout: Path, jobs: int) -> Recor
         lm_eval=study.lm_eval,
         folder=run.model,
         commands={command.name: command.line(checkout) for command in run.commands},
-        training_seconds=None if study.every_epoch else _training_seconds(folder / run.model),
+        training_seconds=_training_seconds(folder / run.model) if training else None,
+        processor_seconds=runner.processor_seconds(training) if training else None,
         jobs=jobs,
         versions=_versions(checkout),
     )

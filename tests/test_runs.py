@@ -1,0 +1,263 @@
+"""Commands that run once, side by side, and one at a time after each other.
+
+The checkout is a small one whose train.py and eval.py write what the framework's do, at once, so that what is
+tested here is the order of things; tests/with_framework/test_study.py runs the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from baldro_ext.cli import app
+from baldro_ext.runs import Command, Runner
+from baldro_ext.study import Method, Study, StudyError
+from baldro_ext.study.execute import Failure, OccupiedError, execute, lines
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = """
+import json, os, sys, time
+from pathlib import Path
+given = dict(override.split("=", 1) for override in sys.argv[1:])
+mode = {"train": "unlearn", "eval": "eval"}[Path(sys.argv[0]).stem]
+folder = Path("saves", mode, given["task_name"])
+folder.mkdir(parents=True, exist_ok=True)
+with open("calls", "a") as calls:
+    print(mode, given["task_name"], os.environ.get("CUDA_VISIBLE_DEVICES", ""), file=calls)
+if mode == "eval":
+    (folder / "TOFU_SUMMARY.json").write_text("{}")
+    (folder / "TOFU_EVAL.json").write_text("{}")
+time.sleep(float(given.get("trainer.args.sleep", 0)))
+while time.process_time() < float(given.get("trainer.args.busy", 0)):
+    pass
+if given.get("trainer.args.works") == "no":
+    print("ValueError: as asked for")
+    print("and more below", end="\\r")
+    sys.exit(3)
+if mode == "unlearn":
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": [{"loss": 1.0}, {"train_runtime": 12.5}]}))
+    (folder / "training_args.bin").touch()
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    place = tmp_path / "checkout"
+    (place / "src").mkdir(parents=True)
+    (place / "configs" / "trainer").mkdir(parents=True)
+    (place / "configs" / "trainer" / "NPO.yaml").touch()
+    for script in ("train", "eval"):
+        (place / "src" / f"{script}.py").write_text(SCRIPT)
+    return place
+
+
+@pytest.fixture
+def runner(tmp_path: Path, checkout: Path) -> Runner:
+    return Runner(tmp_path / "work", checkout, say=lambda line: None)
+
+
+def study(*methods: str, **settings: object) -> Study:
+    return Study(tuple(Method.parse(method) for method in methods), **settings)  # type: ignore[arg-type]
+
+
+def calls(runner: Runner) -> list[str]:
+    file = runner.folder / "calls"
+    return [line.strip() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def run(runner: Runner, what: Study, overwrite: bool = False, jobs: int = 1) -> tuple[list[Failure], list[str]]:
+    said: list[str] = []
+    failures = execute(what, [runner] * jobs, said.append, overwrite)
+    return failures, said
+
+
+def test_each_command_runs_once_and_every_one_is_counted(runner: Runner) -> None:
+    failures, said = run(runner, study("NPO", "BalDRO_G", seeds=(0, 1)), jobs=2)
+    assert failures == []
+    expected = {f"{mode} {m}_seed{s}" for mode in ("unlearn", "eval") for m in ("NPO", "BalDRO_G") for s in (0, 1)}
+    assert sorted(calls(runner)) == sorted(expected)
+    assert [line.split("]")[0] for line in said] == [f"[{i}/8" for i in range(1, 9)]
+    again, said = run(runner, study("NPO", "BalDRO_G", seeds=(0, 1)))
+    assert again == []
+    assert len(calls(runner)) == 8
+    assert all(line.endswith("done before") for line in said)
+
+
+def test_more_seeds_and_methods_later_run_only_what_is_new(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    run(runner, study("NPO", "BalDRO_G", seeds=(0, 1)))
+    assert len(calls(runner)) == 8
+    assert calls(runner)[2:4] == ["unlearn BalDRO_G_seed0", "eval BalDRO_G_seed0"]
+
+
+def test_a_failure_is_reported_with_its_reason_and_loses_nothing_else(runner: Runner) -> None:
+    broken = study("bad=NPO:trainer.args.works=no", "NPO")
+    failures, said = run(runner, broken)
+    assert failures == [Failure("unlearn bad_seed0", runner.log(one(broken, 0)), "ValueError: as asked for")]
+    assert "as asked for" in failures[0].log.read_text()
+    assert "[2/4] evaluate bad_seed0: left out, for there is no model" in said[1]
+    assert calls(runner) == ["unlearn bad_seed0", "unlearn NPO_seed0", "eval NPO_seed0"]
+    run(runner, broken)
+    assert calls(runner)[3:] == ["unlearn bad_seed0"]
+
+
+def one(what: Study, index: int) -> Command:
+    training = what.runs()[index].training
+    assert training is not None
+    return training
+
+
+def test_results_of_another_command_are_refused_until_told_to_replace_them(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    other = study("NPO", common=("trainer.args.learning_rate=1",))
+    with pytest.raises(
+        OccupiedError, match=r"saves/unlearn/NPO_seed0/training_args\.bin .* came from another"
+    ) as error:
+        run(runner, other)
+    assert error.value.exit_code == 4
+    assert len(calls(runner)) == 2
+    run(runner, other, overwrite=True)
+    assert calls(runner)[2:] == ["unlearn NPO_seed0", "eval NPO_seed0"]
+
+
+def test_a_training_of_ones_own_is_not_replaced(runner: Runner) -> None:
+    (runner.folder / "saves/unlearn/NPO_seed0").mkdir(parents=True)
+    (runner.folder / "saves/unlearn/NPO_seed0/training_args.bin").touch()
+    with pytest.raises(OccupiedError):
+        run(runner, study("NPO"))
+
+
+def test_an_evaluation_that_was_killed_runs_again_though_its_summary_is_there(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    (evaluation,) = study("NPO").runs()[0].evaluations
+    log = runner.log(evaluation)
+    log.write_text(log.read_text().splitlines(keepends=True)[0])
+    run(runner, study("NPO"))
+    assert calls(runner)[2:] == ["eval NPO_seed0"]
+
+
+def test_a_model_trained_again_is_evaluated_again(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    runner.log(one(study("NPO"), 0)).write_text(runner.log(one(study("NPO"), 0)).read_text().splitlines()[0] + "\n")
+    run(runner, study("NPO"))
+    assert calls(runner)[2:] == ["unlearn NPO_seed0", "eval NPO_seed0"]
+
+
+def test_a_model_deleted_after_its_evaluation_is_not_trained_again(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    record = (runner.folder / "saves/eval/NPO_seed0/study.json").read_text()
+    shutil.rmtree(runner.folder / "saves/unlearn")
+    run(runner, study("NPO"))
+    assert len(calls(runner)) == 2
+    assert (runner.folder / "saves/eval/NPO_seed0/study.json").read_text() == record
+
+
+def test_the_retain_model_is_evaluated_once_before_all_or_taken_as_it_is(runner: Runner) -> None:
+    with_retain = study("NPO", retain_model="models/retain90", retain_logs="saves/eval/retain90/TOFU_EVAL.json")
+    run(runner, with_retain)
+    assert calls(runner) == ["eval retain90", "unlearn NPO_seed0", "eval NPO_seed0"]
+    run(runner, with_retain)
+    assert len(calls(runner)) == 3
+    shutil.rmtree(runner.folder / "logs")
+    shutil.rmtree(runner.folder / "saves/unlearn")
+    shutil.rmtree(runner.folder / "saves/eval/NPO_seed0")
+    run(runner, with_retain)  # its evaluation is there, made by someone else
+    assert calls(runner)[3:] == ["unlearn NPO_seed0", "eval NPO_seed0"]
+
+
+def test_the_record_says_how_a_result_was_made(runner: Runner) -> None:
+    what = study("mine=NPO:trainer.args.busy=0.4", seeds=(3,), common=("trainer.args.y=2",), split="forget05")
+    run(runner, what)
+    record = json.loads((runner.folder / "saves/eval/mine_seed3/study.json").read_text())
+    assert (record["schema"], record["label"], record["trainer"], record["seed"]) == (1, "mine", "NPO", 3)
+    assert (record["overrides"], record["common"]) == (["trainer.args.busy=0.4"], ["trainer.args.y=2"])
+    assert (record["benchmark"], record["split"], record["retain_logs"]) == ("TOFU", "forget05", None)
+    assert record["training_seconds"] == 12.5
+    assert 0.4 <= record["processor_seconds"] < 5
+    assert list(record["commands"]) == ["unlearn mine_seed3", "evaluate mine_seed3"]
+    assert record["commands"]["unlearn mine_seed3"] == one(what, 0).line(runner.checkout)
+
+
+def test_seconds_that_contain_evaluations_are_not_given(runner: Runner) -> None:
+    run(runner, study("NPO", every_epoch=("forget_Q_A_Prob",)))
+    record = json.loads((runner.folder / "saves/eval/NPO_seed0/study.json").read_text())
+    assert (record["training_seconds"], record["processor_seconds"]) == (None, None)
+
+
+def test_an_unknown_trainer_is_answered_with_the_known_ones(runner: Runner) -> None:
+    with pytest.raises(StudyError, match=r"unknown trainer 'BalDRO_DW'.*NPO; did you mean BalDRO_DV\?"):
+        run(runner, study("BalDRO_DW"))
+
+
+def test_a_second_call_at_the_same_time_is_refused(runner: Runner) -> None:
+    slow = study("NPO:trainer.args.sleep=5")
+    first = threading.Thread(target=run, args=(runner, slow))
+    first.start()
+    while not calls(runner):
+        time.sleep(0.02)
+    with pytest.raises(OccupiedError, match="another baldro run is at work"):
+        run(runner, slow)
+    runner.stop()
+    first.join()
+
+
+def test_the_dry_run_prints_what_is_left_as_one_would_type_it(runner: Runner, checkout: Path) -> None:
+    run(runner, study("NPO"))
+    what = study("NPO", "BalDRO_G:trainer.args.names=[a,b]")
+    place = ["--folder", str(runner.folder), "--checkout", str(checkout)]
+    printed = CliRunner().invoke(app, ["run", "NPO", "BalDRO_G:trainer.args.names=[a,b]", "--dry-run", *place])
+    assert printed.exit_code == 0
+    assert printed.stdout.splitlines() == [f"cd {runner.folder}", *lines(what, runner)]
+    assert len(lines(what, runner)) == 2
+    assert "'trainer.args.names=[a,b]'" in lines(what, runner)[0]
+    assert len(calls(runner)) == 2
+
+
+def test_the_command_ends_with_1_and_a_table_of_failures(runner: Runner, checkout: Path) -> None:
+    options = ["--folder", str(runner.folder), "--checkout", str(checkout), "--devices", "4,5"]
+    result = CliRunner().invoke(app, ["run", "bad=NPO:trainer.args.works=no", "NPO", *options])
+    assert result.exit_code == 1
+    assert "1 failed; the same command tries them again" in result.stderr
+    assert f"{runner.folder}/logs/unlearn_bad_seed0.log\n  ValueError: as asked for" in result.stderr
+    assert {line.split()[-1] for line in calls(runner)} == {"4", "5"}
+    result = CliRunner().invoke(app, ["run", "NPO", *options])
+    assert result.exit_code == 0
+    assert "baldro compare saves/eval/NPO_seed*" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["NPO:x"], ["NPO", "--seeds", "a"], ["BalDRO_DW"], ["--checkout", "/nowhere"]])
+def test_wrong_usage_ends_with_2(arguments: list[str], runner: Runner, checkout: Path) -> None:
+    options = ["--folder", str(runner.folder), "--checkout", str(checkout)]
+    result = CliRunner().invoke(app, ["run", *options, *arguments])
+    assert result.exit_code == 2
+    assert not calls(runner)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
+    sent: signal.Signals, runner: Runner, checkout: Path
+) -> None:
+    command = [sys.executable, "-m", "baldro_ext.cli", "run", "NPO", "slow=NPO:trainer.args.sleep=60"]
+    command += ["--folder", str(runner.folder), "--checkout", str(checkout)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while "unlearn slow_seed0" not in calls(runner):
+        time.sleep(0.05)
+    started = time.monotonic()
+    os.kill(process.pid, sent)
+    _, printed = process.communicate(timeout=30)
+    assert time.monotonic() - started < 30
+    assert process.returncode == 130
+    assert "Interrupted. What is finished is kept" in printed
+    assert "Traceback" not in printed
+    what = study("NPO", "slow=NPO:trainer.args.sleep=60")
+    assert [line.split("task_name=")[1].split()[0] for line in lines(what, runner)] == ["slow_seed0", "slow_seed0"]

@@ -1,0 +1,183 @@
+"""A comparison as commands: what is typed where, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baldro_ext.runs import Command
+from baldro_ext.study import Method, Run, Study, StudyError
+
+RADIUS = "radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
+STUDY = Study(
+    methods=(Method.parse("NPO"), Method.parse(RADIUS)),
+    seeds=(0, 1),
+    model="models/target",
+    retain_model="models/retain90",
+    hardware="cpu",
+)
+
+
+def one(study: Study, task: str) -> Run:
+    (run,) = (run for run in study.runs() if run.task == task)
+    return run
+
+
+def training(study: Study, task: str) -> Command:
+    command = one(study, task).training
+    assert command is not None
+    return command
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("NPO", Method("NPO", "NPO")),
+        ("mine=NPO", Method("mine", "NPO")),
+        (
+            "BalDRO_DV:trainer.method_args.dv_beta=5",
+            Method("BalDRO_DV_dv_beta-5", "BalDRO_DV", ("trainer.method_args.dv_beta=5",)),
+        ),
+        (
+            "NPO:+trainer.args.max_steps=2 ~eval.tofu",
+            Method("NPO_max_steps-2_tofu", "NPO", ("+trainer.args.max_steps=2", "~eval.tofu")),
+        ),
+        ("x=NPO:'a=[1, 2]' b=c:d", Method("x", "NPO", ("a=[1, 2]", "b=c:d"))),
+    ],
+)
+def test_a_method_is_a_trainer_with_overrides_and_a_label(text: str, method: Method) -> None:
+    assert Method.parse(text) == method
+
+
+@pytest.mark.parametrize("text", ["", ":a=1", "NPO:nothing", "NPO:'a=1", "a=b=NPO", "a/b=NPO", "=NPO", "two words=NPO"])
+def test_what_is_no_method_is_answered_with_one(text: str) -> None:
+    with pytest.raises(StudyError, match=r"DV5=BalDRO_DV:|DV_radius=BalDRO_DV:|quote them"):
+        Method.parse(text)
+
+
+def test_every_method_with_the_first_seed_comes_before_the_second() -> None:
+    assert [run.task for run in STUDY.runs()] == ["before", "NPO_seed0", "radius_seed0", "NPO_seed1", "radius_seed1"]
+    assert (one(STUDY, "radius_seed1").seed, one(STUDY, "radius_seed1").method) == (1, Method.parse(RADIUS))
+
+
+def test_a_training_is_the_frameworks_command() -> None:
+    assert training(STUDY, "radius_seed1").line(Path("unlearning")) == (
+        "python unlearning/src/train.py trainer=BalDRO_DV experiment=unlearn/tofu +hardware=cpu task_name=radius_seed1 "
+        "trainer.args.seed=1 model.model_args.pretrained_model_name_or_path=models/target "
+        "trainer.args.eval_on_start=false trainer.args.eval_strategy=no trainer.args.do_eval=false "
+        "trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
+    )
+    assert training(STUDY, "radius_seed1").result == "saves/unlearn/radius_seed1/training_args.bin"
+
+
+def test_an_evaluation_compares_the_trained_model_with_the_retain_model() -> None:
+    (evaluation,) = one(STUDY, "NPO_seed0").evaluations
+    assert evaluation.line(Path("unlearning")) == (
+        "python unlearning/src/eval.py experiment=eval/tofu/default +hardware=cpu_eval task_name=NPO_seed0 "
+        "model.model_args.pretrained_model_name_or_path=saves/unlearn/NPO_seed0 "
+        "retain_logs_path=saves/eval/retain90_forget10/TOFU_EVAL.json eval.tofu.overwrite=true"
+    )
+    assert evaluation.result == "saves/eval/NPO_seed0/TOFU_SUMMARY.json"
+
+
+def test_the_retain_model_is_evaluated_first_and_without_comparison() -> None:
+    retain = STUDY.retain()
+    assert retain is not None
+    (command,) = retain.commands
+    assert command.result == "saves/eval/retain90_forget10/TOFU_EVAL.json"
+    assert "model.model_args.pretrained_model_name_or_path=models/retain90" in command.overrides
+    assert not [override for override in command.overrides if override.startswith("retain_logs_path")]
+    given = replace(STUDY, retain_model=None, retain_logs="logs/mine.json")
+    assert given.retain() is None
+    assert "retain_logs_path=logs/mine.json" in one(given, "NPO_seed0").evaluations[0].overrides
+
+
+@pytest.mark.parametrize(
+    ("experiment", "split", "in_training", "in_evaluation"),
+    [
+        (
+            "unlearn/tofu",
+            "forget05",
+            {"forget_split=forget05", "retain_split=retain95", "holdout_split=holdout05"},
+            {"forget_split=forget05", "holdout_split=holdout05"},
+        ),
+        ("unlearn/muse", "Books", {"data_split=Books"}, {"data_split=Books"}),
+        ("unlearn/wmdp/default", "bio", {"data_split=bio"}, {"data_split=bio"}),
+    ],
+)
+def test_the_split_reaches_training_and_evaluation(
+    experiment: str, split: str, in_training: set[str], in_evaluation: set[str]
+) -> None:
+    run = one(replace(STUDY, experiment=experiment, split=split), "NPO_seed0")
+    assert run.training is not None
+    for command, expected in ((run.training, in_training), (run.evaluations[0], in_evaluation)):
+        assert {override for override in command.overrides if "split=" in override} == expected
+
+
+def test_an_override_goes_where_it_has_a_meaning() -> None:
+    study = replace(
+        STUDY,
+        common=(
+            "trainer.args.learning_rate=1e-4",
+            "model.model_args.attn_implementation=sdpa",
+            "forget_split=forget05",
+        ),
+        evaluation=("eval.tofu.batch_size=8", "+eval/balance=tofu", "eval.lm_eval.simple_evaluate_args.batch_size=4"),
+        lm_eval=("mmlu", "arc_easy"),
+    )
+    run = one(study, "NPO_seed0")
+    assert run.training is not None
+    benchmark, tasks = (set(command.overrides) for command in run.evaluations)
+    assert set(study.common) <= set(run.training.overrides)
+    assert not set(study.evaluation) & set(run.training.overrides)
+    assert {*study.common[1:], *study.evaluation[:2]} <= benchmark
+    assert not {study.common[0], study.evaluation[2]} & benchmark
+    assert {study.common[1], study.evaluation[2], "eval=lm_eval", "eval.lm_eval.tasks=[mmlu,arc_easy]"} <= tasks
+    assert not {study.common[0], study.common[2], *study.evaluation[:2]} & tasks
+
+
+def test_every_epoch_evaluates_the_chosen_metrics_within_training() -> None:
+    study = replace(STUDY, every_epoch=("forget_Q_A_Prob",), evaluation=("eval.tofu.batch_size=8",))
+    assert {
+        "trainer.args.eval_strategy=epoch",
+        "eval/tofu_metrics@eval.tofu.tofu_metrics=[forget_Q_A_Prob]",
+        "eval.tofu.batch_size=8",
+    } <= set(training(study, "NPO_seed0").overrides)
+
+
+def test_wmdp_is_evaluated_by_tasks_once() -> None:
+    study = replace(STUDY, experiment="unlearn/wmdp", lm_eval=("wmdp_cyber", "mmlu"))
+    (evaluation,) = one(study, "NPO_seed0").evaluations
+    assert evaluation.result == "saves/eval/NPO_seed0/LMEval_SUMMARY.json"
+    assert "eval.lm_eval.tasks=[wmdp_cyber,mmlu]" in evaluation.overrides
+    assert not [override for override in evaluation.overrides if override.startswith("retain_logs_path")]
+    assert study.retain() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": (Method("NPO", "NPO"), Method("NPO", "SimNPO"))}, "share the name NPO"),
+        ({"methods": (Method("before", "NPO"),)}, "share the name before"),
+        ({"methods": ()}, "at least one method"),
+        ({"seeds": (1, 1)}, "no seed twice"),
+        ({"experiment": "unlearn/tofo"}, "did you mean unlearn/tofu?"),
+        ({"experiment": "finetune/tofu"}, "there are unlearn/muse, unlearn/tofu, unlearn/wmdp"),
+        ({"experiment": "unlearn/wmdp", "metrics": ("forget_Q_A_Prob",)}, "choose them by lm_eval"),
+    ],
+)
+def test_a_study_without_meaning_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(StudyError, match=message.replace("?", r"\?")):
+        replace(STUDY, **change)  # type: ignore[arg-type]
+
+
+def test_a_split_that_tofu_does_not_have_is_refused() -> None:
+    with pytest.raises(StudyError, match="forget01, forget05 or forget10"):
+        replace(STUDY, split="Books").runs()
+
+
+def test_a_retain_evaluation_that_the_framework_cannot_write_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"use saves/eval/NAME/TOFU_EVAL\.json"):
+        replace(STUDY, retain_logs="elsewhere/logs.json").retain()

@@ -1,0 +1,98 @@
+"""`baldro run` with the real framework, and the balance of forgetting in its evaluations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .conftest import MODEL, Framework
+
+pytestmark = pytest.mark.framework
+
+TOFU = ("extraction_strength", "forget_Q_A_Prob", "forget_Q_A_ROUGE")
+MUSE = ("extraction_strength", "forget_verbmem_ROUGE", "forget_knowmem_ROUGE")
+NUMBER = {"extraction_strength": "score", "forget_Q_A_Prob": "prob", "forget_Q_A_ROUGE": "rougeL_recall"}
+
+
+def read(framework: Framework, *path: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(framework.folder.joinpath("saves", *path).read_text())
+    return loaded
+
+
+def numbers(entry: dict[str, Any], name: str) -> np.ndarray:
+    return np.array([sample[name] for sample in entry["value_by_index"].values()])
+
+
+def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> None:
+    """The retain model, the model before, and one method: evaluated, within training too, and by lm-eval."""
+    metrics = "forget_Q_A_Prob,forget_Q_A_Prob_balance"
+    command = (
+        *("-m", "baldro_ext.cli", "run", "tops=BalDRO_G:trainer.method_args.top_fraction=0.25", "--seeds", "3"),
+        *("--checkout", str(framework.checkout), "--folder", str(framework.folder), "--hardware", "cpu", "--jobs", "2"),
+        *("--model", MODEL, "--retain-model", MODEL, "--retain-logs", "saves/eval/study_retain/TOFU_EVAL.json"),
+        *("--set", "trainer.args.num_train_epochs=1", "--set", "trainer.args.report_to=none"),
+        *("--metrics", f"{metrics},forget_quality", "--every-epoch", metrics, "--lm-eval", "arc_easy"),
+    )
+    printed = framework.run(*command)
+    assert "[6/6]" in printed
+    assert "baldro compare saves/eval/before saves/eval/tops_seed3" in printed.replace("seed*", "seed3")
+
+    for task in ("before", "tops_seed3"):
+        summary = read(framework, "eval", task, "TOFU_SUMMARY.json")
+        assert summary.keys() == {"forget_Q_A_Prob", "forget_Q_A_Prob_balance", "forget_quality"}
+        assert 0 <= read(framework, "eval", task, "LMEval_SUMMARY.json")["arc_easy/acc"] <= 1
+    assert read(framework, "eval", "before", "TOFU_SUMMARY.json")["forget_quality"] == 1  # the very same model
+    for epoch in ("checkpoint-0", "checkpoint-1"):
+        within = read(framework, "unlearn", "tops_seed3", epoch, "evals", "TOFU_EVAL.json")
+        assert len(within["forget_Q_A_Prob"]["value_by_index"]) > 1
+
+    record = read(framework, "eval", "tops_seed3", "study.json")
+    assert (record["label"], record["trainer"], record["seed"]) == ("tops", "BalDRO_G", 3)
+    assert (record["retain_logs"], len(record["retain_sha256"])) == ("saves/eval/study_retain/TOFU_EVAL.json", 64)
+    assert record["versions"]["open-unlearning"].startswith(framework.checkout.name.split("-")[1])
+
+    assert framework.run(*command).count("done before") == 6
+
+
+@pytest.mark.parametrize(("benchmark", "sources"), [("tofu", TOFU), ("muse", MUSE)])
+def test_the_balance_is_that_of_the_numbers_stored_beside_it(
+    framework: Framework, benchmark: str, sources: tuple[str, ...]
+) -> None:
+    task = f"balance_{benchmark}"
+    framework.evaluate(
+        framework.folder / MODEL,
+        f"experiment=eval/{benchmark}/default",
+        f"eval/{benchmark}_metrics@eval.{benchmark}.{benchmark}_metrics=[extraction_strength]",
+        f"+eval/balance={benchmark}",
+        f"eval.{benchmark}.metrics.extraction_strength_balance.worst_share=0.5",
+        f"task_name={task}",
+    )
+    stored = read(framework, "eval", task, f"{benchmark.upper()}_EVAL.json")
+    summary = read(framework, "eval", task, f"{benchmark.upper()}_SUMMARY.json")
+    for source in sources:
+        found, samples = stored[f"{source}_balance"], numbers(stored[source], NUMBER.get(source, "rougeL_f1"))
+        share = 0.5 if source == "extraction_strength" else 0.1
+        worst = np.sort(samples)[::-1][: max(1, int(share * len(samples)))]
+        assert found["agg_value"] == summary[f"{source}_balance"] == pytest.approx(worst.mean())
+        assert found["mean"] == pytest.approx(stored[source]["agg_value"])
+        assert found["max"] == samples.max()
+        assert sorted(samples[found["worst"]], reverse=True) == pytest.approx(worst)
+        assert list(numbers(found, "score")) == list(samples)
+        assert found["left_out"] == 0
+
+
+def test_a_balance_of_a_number_that_is_not_stored_names_those_that_are(framework: Framework) -> None:
+    overrides = (
+        "experiment=eval/tofu/default",
+        "eval/tofu_metrics@eval.tofu.tofu_metrics=[forget_Q_A_Prob_balance]",
+        "eval.tofu.metrics.forget_Q_A_Prob_balance.value=probability",
+        f"model.model_args.pretrained_model_name_or_path={MODEL}",
+        f"model.tokenizer_args.pretrained_model_name_or_path={MODEL}",
+        "task_name=no_such_number",
+        "+hardware=cpu_eval",
+    )
+    printed = framework.run(str(framework.checkout / "src" / "eval.py"), *overrides, ok=False)
+    assert "has value='probability': there are avg_loss, prob; did you mean prob?" in printed
