@@ -93,15 +93,17 @@ class Field:
     folder: Path
     bf16: bool
 
-    def contenders(self, bases: tuple[str, ...]) -> list[Contender]:
-        """Return the floor, and all contenders of some bases, keys of `BASES`."""
+    def contenders(self, bases: tuple[str, ...], only: frozenset[str] | None = None) -> list[Contender]:
+        """Return the floor, and all contenders of some bases, keys of `BASES`, or those of certain names."""
         found = [Contender(FLOOR, None, self._floor())]
         settings = self.framework_settings({trainer for base in bases for _, trainer, _ in BASES[base]})
         for base in bases:
-            found += [
-                self._of_framework(name, base, {**settings[trainer], **more}) for name, trainer, more in BASES[base]
-            ]
-            found += [self._released(name, base, step) for name, step in _RELEASED.get(base, {}).items()]
+            for name, trainer, more in BASES[base]:
+                if only is None or name in only:
+                    found.append(self._of_framework(name, base, {**settings[trainer], **more}))
+            for name, step in _RELEASED.get(base, {}).items():
+                if only is None or name in only:
+                    found.append(self._released(name, base, step))
         return found
 
     def _floor(self) -> Callable[[int], Tensor]:

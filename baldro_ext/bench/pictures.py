@@ -38,8 +38,8 @@ def draw_steps(benchmark: Benchmark, path: Path) -> None:
         least = benchmark.over_floor(base).median
         times.plot([1 / least] * 2, [place - 0.4, place + 0.4], color=_FLOOR, linewidth=2)
         bytes_.plot([floor.saved_bytes / base.saved_bytes] * 2, [place - 0.4, place + 0.4], color=_FLOOR, linewidth=2)
-    times.set_xlabel("time of a step / built-in trainer's")
-    bytes_.set_xlabel("bytes saved for backward / built-in trainer's")
+    times.set_xlabel("step time, built-in trainer = 1")
+    bytes_.set_xlabel("bytes saved for backward, built-in trainer = 1")
     for axes in (times, bytes_):
         axes.axvline(1, color="#333333", linewidth=0.8)
         axes.set_xlim(0, None)
