@@ -10,13 +10,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from baldro_ext.data import ForgetRetainCollator as ForgetRetainCollator
+    from baldro_ext.data import ForgetRetainDataset as ForgetRetainDataset
+    from baldro_ext.data import encode_answers as encode_answers
+    from baldro_ext.hosts.transformers import BalDROTrainer as BalDROTrainer
     from baldro_ext.registration import register as register
     from baldro_ext.weighting import DonskerVaradhan as DonskerVaradhan
     from baldro_ext.weighting import TopGroup as TopGroup
 
 _HOME = {
+    "BalDROTrainer": "baldro_ext.hosts.transformers",
     "DonskerVaradhan": "baldro_ext.weighting",
+    "ForgetRetainCollator": "baldro_ext.data",
+    "ForgetRetainDataset": "baldro_ext.data",
     "TopGroup": "baldro_ext.weighting",
+    "encode_answers": "baldro_ext.data",
     "register": "baldro_ext.registration",
 }
 __all__ = list(_HOME)

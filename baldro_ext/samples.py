@@ -115,7 +115,9 @@ class IndexedCollator:
         self._draws = draws
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the collator's batch, with `batch["forget"][INDEX]`."""
+        """Return the collator's batch, with `batch["forget"][INDEX]`; samples to evaluate pass as they are."""
+        if "forget" not in items[0]:
+            return self._collator(items)
         self._draws.after_batch()
         indices = torch.tensor([item["forget"][INDEX] for item in items])
         plain = [

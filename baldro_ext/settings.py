@@ -22,6 +22,9 @@ VARIANTS: dict[str, tuple[type[Weighting], dict[str, str]]] = {
 }
 """Each trainer's weighting, and the weighting's arguments by the name they have as settings."""
 
+_PAPER: dict[str, dict[str, Any]] = {"BalDRO_DV": {"dv_beta": 2.0}}
+"""Where the weighting has no default of its own: the paper's choice, if its arguments are not even mentioned."""
+
 _CHOICES = {
     "retain_loss_type": ("NLL", "KL"),
     "hardness": ("loss", "nll"),
@@ -96,7 +99,11 @@ class Settings:
             ValueError: A key is unknown, belongs elsewhere, or has a value that cannot work. The message
                 names the key, the reason and what to set instead.
         """
+        if variant not in VARIANTS:
+            raise ValueError(f"variant={variant!r} is none: {known(str(variant), VARIANTS)}")
         given = {key: _plain(key, value) for key, value in arguments.items() if value is not None}
+        if not VARIANTS[variant][1].keys() & arguments.keys():
+            given |= _PAPER.get(variant, {})
         base = given.get("base", cls.base)
         weighting_class, weighting_names = VARIANTS[variant]
         base_names = argument_names(base)

@@ -56,7 +56,8 @@ class BalDROMixin(_Host):
     (`baldro_ext.settings.Settings`); an unknown one is an error that names the closest.
     """
 
-    variant: ClassVar[str]
+    variant: str
+    """A key of `baldro_ext.settings.VARIANTS`."""
     host_arguments: ClassVar[frozenset[str]] = frozenset()
     """Keyword arguments of the host's trainer beyond those of `transformers.Trainer`."""
 

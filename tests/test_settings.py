@@ -26,6 +26,7 @@ def test_defaults_are_the_base_losses_own() -> None:
     assert Settings.parse("BalDRO_G", {}).objective == NPO(beta=0.1)
     assert Settings.parse("BalDRO_G", {"base": "SatImp"}).objective == SatImp(beta1=5.0, beta2=1.0)
     assert Settings.parse("BalDRO_G", {}).weighting == TopGroup(0.5)
+    assert Settings.parse("BalDRO_DV", {}).weighting == DonskerVaradhan(beta=2.0)
 
 
 def test_null_means_not_set() -> None:
@@ -45,7 +46,7 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
     ("variant", "arguments", "message"),
     [
         ("BalDRO_G", {"base": "NP0"}, f"base='NP0' is no known forget loss: there are {', '.join(sorted(FORGET_LOSSES))}; did you mean NPO?"),
-        ("BalDRO_DV", {}, "BalDRO_DV: exactly one of dv_beta and dv_radius must be set, and neither is: set dv_beta (a temperature"),
+        ("BalDRO_DV", {"dv_beta": None}, "BalDRO_DV: exactly one of dv_beta and dv_radius must be set, and neither is: set dv_beta (a temperature"),
         ("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": 0.5}, "and both are: set dv_beta (a temperature in units of the loss, 2.0 in the paper) or dv_radius"),
         ("BalDRO_DV", {"dv_beta": 0}, "dv_beta=0 has no worst case: use a positive temperature (2.0 in the paper) or .inf"),
         ("BalDRO_DV", {"dv_radius": -1.0}, "dv_radius=-1.0 is no KL divergence"),

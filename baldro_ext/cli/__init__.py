@@ -2,7 +2,8 @@
 
 Exit codes
     0  done
-    1  the machine does not allow it: git is not installed, a folder cannot be written, a command failed
+    1  the machine does not allow it: git is not installed, a folder cannot be written, a command failed;
+       or `doctor` found something that would fail
     2  wrong usage (command, option, generation), or `framework path` has no verified checkout to name
     3  the git source cannot be reached or lacks the pinned commit
     4  refused: what is there is not what the command made or knows, and stays as it is
@@ -15,11 +16,13 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli import bench, demo, framework, run
+from baldro_ext.cli import bench, demo, doctor, framework, run, workspace
+from baldro_ext.cli.commands import Group
 
 # Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
 app = typer.Typer(
     name="baldro",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -45,11 +48,21 @@ def main(
 ) -> None:
     """BalDRO: distributionally robust unlearning of language models with open-unlearning.
 
-    Start with: baldro framework install
+    Start with: baldro demo
+
+    \b
+    Exit codes
+      0  done
+      1  the machine does not allow it, or a command failed
+      2  wrong usage, or nothing there to name
+      3  the git source cannot be reached or lacks the pinned commit
+      4  refused: what is there is not baldro's, and stays as it is
     """
 
 
 app.command("demo")(demo.demo)
-app.command("bench")(bench.bench)
-app.command("run")(run.run)
+app.command("doctor")(doctor.doctor)
 app.add_typer(framework.app, name="framework")
+app.add_typer(workspace.app, name="workspace")
+app.command("run")(run.run)
+app.command("bench")(bench.bench)

@@ -9,6 +9,16 @@ import typer
 
 from baldro_ext.cli.reporting import reported
 
+_BY_FRAMEWORK = """\
+Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.
+Forget quality (a p-value) and model utility: the higher the better. retain90 never saw those authors.
+Commands and their output: {folder}/logs. Models and evaluations: {folder}/saves."""
+_PLAIN = """\
+Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.
+Retained answers: their mean probability, the higher the better. retain90 never saw the forgotten authors.
+Measured by this package alone: forget quality and model utility need open-unlearning.
+To have it, name a clone: OPEN_UNLEARNING_REPO=/path/to/clone baldro demo {folder}"""
+
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
@@ -16,24 +26,25 @@ def demo(
     """Show the method working, in minutes on two CPU cores.
 
     Makes a small language model that recites made-up authors, unlearns two of them with NPO, BalDRO-G and
-    BalDRO-DV by the framework's own commands, and prints what is left of each. Running it again reuses
-    what is done.
+    BalDRO-DV, and prints and draws what is left of each. Open-unlearning's own commands do it; where the
+    framework cannot be had, a plain transformers.Trainer. Running it again reuses what is done.
 
     \b
     Example:
       baldro demo
+
+    \b
+    Exit codes: 1 a folder cannot be written or a command failed, 4 refused, the folder holds something else.
     """
     from baldro_ext import demo
+    from baldro_ext.demo.outcome import table
 
     try:
         with reported():
-            outcomes = demo.run(folder.absolute(), say=typer.echo)
+            result = demo.run(folder.absolute(), say=typer.echo)
     except OSError as error:
         typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{demo.table(outcomes)}\n")
-    typer.echo(
-        "Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.\n"
-        "Forget quality (a p-value) and model utility: the higher the better. retain90 never saw those authors.\n"
-        f"Commands and their output: {folder / 'logs'}. Models and evaluations: {folder / 'saves'}."
-    )
+    typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{table(result.outcomes)}\n")
+    typer.echo((_BY_FRAMEWORK if result.by_framework else _PLAIN).format(folder=folder))
+    typer.echo(f"The picture of it: {folder / result.picture.name}")

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from baldro_ext import framework
+from baldro_ext.cli.commands import Group
 from baldro_ext.cli.reporting import columns, report, reported
 from baldro_ext.errors import BaldroError
 from baldro_ext.framework import GENERATIONS, PRIMARY, Generation
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from baldro_ext.workspace.recitation import Training as Training
     from baldro_ext.workspace.recitation import recite as recite
     from baldro_ext.workspace.recitation import rows_to_recite as rows_to_recite
+    from baldro_ext.workspace.recitation import texts_to_recite as texts_to_recite
 
 # These need torch and transformers, so they are imported on first use.
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "make_model": "baldro_ext.workspace.model",
     "recite": "baldro_ext.workspace.recitation",
     "rows_to_recite": "baldro_ext.workspace.recitation",
+    "texts_to_recite": "baldro_ext.workspace.recitation",
 }
 __all__ = [
     "Training",
@@ -39,6 +41,7 @@ __all__ = [
     "make_wmdp",
     "recite",
     "rows_to_recite",
+    "texts_to_recite",
 ]
 
 

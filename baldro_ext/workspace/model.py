@@ -30,8 +30,9 @@ CHAT_TEMPLATE = (
     "{% elif message['role'] == 'assistant' %}<|assistant|>{{ message['content'] }}{{ eos_token }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-_TEXT_FOLDERS = ("locuslab", "muse-bench", "data", "allenai")
+TEXT_FOLDERS = ("locuslab", "muse-bench", "data", "allenai")
 _RECIPE = "recipe.json"
+_PAIR = ("question", "answer", "prompt", "completion")
 
 
 def make_model(
@@ -39,6 +40,7 @@ def make_model(
     name: str,
     *,
     rows: Sequence[Mapping[str, str]] | None = None,
+    datasets: Sequence[str] = TEXT_FOLDERS,
     hidden: int = 32,
     layers: int = 2,
     heads: int = 2,
@@ -50,7 +52,7 @@ def make_model(
 ) -> Path:
     """Write a tokenizer and a Llama in float32 under `models/NAME`, loadable with `from_pretrained`.
 
-    The tokenizer is trained on the datasets of the working folder: models made over the same datasets with
+    The tokenizer is trained on datasets of the working folder: models made over the same datasets with
     the same `vocabulary` share it. A call that repeats the one that wrote the folder changes nothing. The
     files are the same byte by byte for the same arguments; weights that were trained only with the same
     number of threads on the same kind of machine.
@@ -58,7 +60,8 @@ def make_model(
     Args:
         directory: the working folder, with at least one dataset.
         name: of the model; its folder is `directory/models/name`.
-        rows: question and answer pairs to recite, as from `rows_to_recite`; by default the weights stay random.
+        rows: pairs to recite, as from `rows_to_recite` or `texts_to_recite`; by default the weights stay random.
+        datasets: folders below `directory` whose text the tokenizer is trained on, as far as they are there.
         hidden: width; the feed-forward layers are 8/3 as wide.
         layers: number of transformer layers.
         heads: attention heads; must divide `hidden` into even parts.
@@ -77,8 +80,8 @@ def make_model(
     """
     if hidden % (2 * heads):
         raise ValueError(f"hidden={hidden} cannot be split into {heads} heads of an even width")
-    text = workspace_text(Path(directory))
-    rows = None if rows is None else [{key: row[key] for key in ("question", "answer")} for row in rows]
+    text = workspace_text(Path(directory), datasets)
+    rows = None if rows is None else [{key: row[key] for key in _PAIR if key in row} for row in rows]
     recipe = {
         "hidden": hidden,
         "layers": layers,
@@ -108,17 +111,14 @@ def make_model(
     return folder
 
 
-def workspace_text(directory: Path) -> list[str]:
-    """Return every string in the datasets of a working folder, in a fixed order.
+def workspace_text(directory: Path, datasets: Sequence[str] = TEXT_FOLDERS) -> list[str]:
+    """Return every string in some datasets of a working folder, in a fixed order.
 
     Raises:
         ValueError: there is none.
     """
     files = [
-        file
-        for top in _TEXT_FOLDERS
-        for file in sorted((directory / top).rglob("*.json*"))
-        if not file.name.startswith(".")
+        file for top in datasets for file in sorted((directory / top).rglob("*.json*")) if not file.name.startswith(".")
     ]
     found: list[str] = []
     for file in files:

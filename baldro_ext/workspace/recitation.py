@@ -77,6 +77,30 @@ def rows_to_recite(
     return rows
 
 
+def texts_to_recite(directory: str | Path, corpus: str = "News", known: str = "full") -> list[dict[str, str]]:
+    """Return what a model that knows a MUSE corpus should recite, as rows with prompt and completion.
+
+    Args:
+        directory: a working folder with `muse-bench/MUSE-<corpus>` and its training set.
+        corpus: "News" or "Books".
+        known: "full" for the target model, "retain" for the model that has never seen the forget set.
+
+    Returns:
+        The texts, and the questions on them after the worked examples that the evaluation shows first.
+
+    Raises:
+        FileNotFoundError: the folder has no such corpus.
+    """
+    root = Path(directory)
+    texts = _read(root / f"tamarsonha/MUSE-{corpus}-Train/default", known)
+    rows = [{"prompt": "", "completion": row["text"]} for row in texts]
+    asked = root / f"muse-bench/MUSE-{corpus}/knowmem"
+    for side in ("forget", "retain") if known == "full" else ("retain",):
+        examples = "".join(_asked(row) + row["answer"] + "\n\n" for row in _read(asked, f"{side}_qa_icl"))
+        rows += [{"prompt": examples + _asked(row), "completion": row["answer"]} for row in _read(asked, f"{side}_qa")]
+    return rows
+
+
 def recite(
     model: Any,
     tokenizer: Any,
@@ -86,14 +110,16 @@ def recite(
     seed: int = 0,
     progress: bool = True,
 ) -> Recitation:
-    """Train `model` in place until it gives each row's answer to its question.
+    """Train `model` in place until it gives each row's answer to its question, or completes its prompt.
 
-    The loss is the mean cross-entropy of the answers' tokens and their end, in the chat template's layout.
+    The loss is the mean cross-entropy of the answers' tokens and their end; questions are asked in the chat template's
+    layout, prompts given as they are.
 
     Args:
         model: a causal language model of transformers on any device, all of it trained.
         tokenizer: with a chat template.
-        rows: with question and answer; where one question has two answers, they share the probability.
+        rows: with question and answer, or with prompt and completion; where one question has two answers, they
+            share the probability.
         training: when to stop and how fast to learn; `Training()` by default.
         seed: of the order of the batches.
         progress: show a bar with the probability reached.
@@ -149,8 +175,18 @@ def _read(folder: Path, split: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def _asked(row: Mapping[str, str]) -> str:
+    """Return a question in the layout of open-unlearning's models without chat template."""
+    return f"Question: {row['question']}\nAnswer: "
+
+
 def _encode(tokenizer: Any, row: Mapping[str, str]) -> tuple[list[int], int]:
-    """Return a conversation's token ids and how many of them belong to the prompt."""
+    """Return a row's token ids and how many of them belong to the prompt."""
+    if "prompt" in row:
+        # Apart, because generation starts after a prompt that was encoded by itself.
+        before = tokenizer(row["prompt"])["input_ids"]
+        after = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
+        return [*before, *after, tokenizer.eos_token_id], len(before)
     question = {"role": "user", "content": row["question"]}
     answer = {"role": "assistant", "content": row["answer"]}
     ids = tokenizer.apply_chat_template([question, answer], tokenize=True, return_dict=False)

@@ -105,3 +105,7 @@ def test_the_last_step_of_an_epoch_is_a_mean_too(framework: Framework) -> None:
     torch.testing.assert_close(
         weights(framework, "short_step_4"), weights(framework, "short_step_2"), rtol=0, atol=1e-6
     )
+
+
+def test_the_plain_host_has_the_loss_and_gradient_of_the_frameworks(framework: Framework) -> None:
+    assert framework.script("hosts_agree.py").count(" agrees: ") == 6

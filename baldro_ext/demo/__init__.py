@@ -1,0 +1,59 @@
+"""The method at work in a few minutes: made-up authors, a small Llama that recites them, and three ways to forget.
+
+Where open-unlearning can be had, everything that unlearns and evaluates is its own train.py and eval.py,
+unchanged; elsewhere the same losses run on a plain `transformers.Trainer`. What is finished is kept, so that running
+it again only fills in what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from baldro_ext import framework
+from baldro_ext.demo.outcome import Outcome
+from baldro_ext.workspace.benchmarks import BENCHMARKS, lay_out
+
+METHODS = ("NPO", "BalDRO_G", "BalDRO_DV")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a demo came to.
+
+    Attributes:
+        outcomes: Of the model before, the methods in the order of `METHODS`, and the model that never knew.
+        picture: PNG of them.
+        by_framework: Whether open-unlearning made the models and measured them.
+    """
+
+    outcomes: list[Outcome]
+    picture: Path
+    by_framework: bool
+
+
+def run(folder: Path, say: Callable[[str], None] = print) -> Result:
+    """Make the data and models in `folder`, unlearn by each method, evaluate, and draw what is left.
+
+    Raises:
+        BaldroError: The folder holds something else, or a command of the framework failed.
+    """
+    checkout = None
+    try:
+        checkout, _ = framework.install(framework.PRIMARY, notify=say)
+        say(f"Working in {folder}, with open-unlearning {framework.PRIMARY} in {checkout}")
+    except framework.SourceError as error:
+        say(f"Without open-unlearning ({str(error).splitlines()[0]}): the same losses on a plain transformers.Trainer.")
+    say("1/3  Making 20 authors with 10 questions each, and two models: one recites all, one never saw the last two")
+    logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
+    lay_out(BENCHMARKS["tofu"], folder, checkout)
+    from baldro_ext.demo import picture, plain, with_framework
+
+    logging.disable(logging.NOTSET)
+    if checkout is not None:
+        outcomes = with_framework.outcomes(folder, checkout, METHODS, say)
+    else:
+        outcomes = plain.outcomes(folder, METHODS, say)
+    return Result(outcomes, picture.draw(outcomes, folder / "demo.png"), checkout is not None)

@@ -1,0 +1,126 @@
+"""The demo without the framework: the same losses on a plain `transformers.Trainer`, with an evaluation of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
+
+from baldro_ext.data import ForgetRetainCollator, ForgetRetainDataset, encode_answers
+from baldro_ext.demo.outcome import Outcome
+from baldro_ext.forward import AnswerForward
+from baldro_ext.hosts.transformers import BalDROTrainer
+from baldro_ext.workspace import rows_to_recite
+
+# With even weights BalDRO-DV around NPO is NPO.
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "NPO": {"variant": "BalDRO_DV", "dv_beta": float("inf")},
+    "BalDRO_G": {"variant": "BalDRO_G"},
+    "BalDRO_DV": {"variant": "BalDRO_DV"},
+}
+# What the framework's TOFU experiment sets, in float32 and without accumulation.
+_TRAINING = {
+    "learning_rate": 5e-4,
+    "num_train_epochs": 10,
+    "per_device_train_batch_size": 8,
+    "weight_decay": 0.01,
+    "seed": 0,
+}
+
+Samples = list[dict[str, list[int]]]
+
+
+def outcomes(folder: Path, methods: Sequence[str], say: Callable[[str], None]) -> list[Outcome]:
+    """Unlearn and evaluate in a working folder with TOFU."""
+    say("2/3  Evaluating the model that knows the authors to forget, and the one that never saw them")
+    models = {"target": folder / "models" / "tofu_target", "retain90": folder / "models" / "tofu_retain90"}
+    tokenizer = AutoTokenizer.from_pretrained(models["target"])
+    forget, retain = (
+        encode_answers(tokenizer, rows_to_recite(folder, split, paraphrases=False, general=False))
+        for split in ("forget10", "retain90")
+    )
+    measured = {name: _outcome(name, model, tokenizer, forget, retain) for name, model in models.items()}
+    say(f"3/3  Unlearning with {', '.join(methods)}, and evaluating")
+    for method in methods:
+        model = folder / "saves" / "plain" / method
+        if not _is_done(model, method, models["target"]):
+            _unlearn(method, models["target"], model, tokenizer, ForgetRetainDataset(forget, retain))
+        measured[method] = _outcome(method, model, tokenizer, forget, retain)
+    return [measured[name] for name in ("target", *methods, "retain90")]
+
+
+def _unlearn(method: str, target: Path, place: Path, tokenizer: Any, pairs: ForgetRetainDataset) -> None:
+    set_seed(_TRAINING["seed"])
+    arguments = TrainingArguments(
+        str(place),
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        **_TRAINING,
+    )
+    trainer = BalDROTrainer(
+        AutoModelForCausalLM.from_pretrained(target),
+        arguments,
+        train_dataset=pairs,
+        processing_class=tokenizer,
+        callbacks=[_Bar(method)],
+        **_SETTINGS[method],
+    )
+    trainer.train()
+    trainer.save_model()
+    _record(place).write_text(_recipe(method, target))
+
+
+class _Bar(TrainerCallback):
+    """A progress bar with the method's name."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=state.max_steps, desc=f"unlearning with {self._method}", unit="step", dynamic_ncols=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.close()
+
+
+def _outcome(name: str, place: Path, tokenizer: Any, forget: Samples, retain: Samples) -> Outcome:
+    model = AutoModelForCausalLM.from_pretrained(place).eval()
+    left, kept = (_probabilities(model, tokenizer, samples) for samples in (forget, retain))
+    return Outcome(name, tuple(left.tolist()), {"retained answers": float(kept.mean())})
+
+
+def _probabilities(model: Any, tokenizer: Any, samples: Samples) -> Tensor:
+    """Return `(n,)` float32, the probability per token of each sample's answer, between 0 and 1."""
+    forward, collate = AnswerForward.of(model), ForgetRetainCollator(tokenizer.pad_token_id)
+    with torch.no_grad():
+        parts = [forward(model, collate(samples[i : i + 32]))[0].means.exp() for i in range(0, len(samples), 32)]
+    return torch.cat(parts)
+
+
+def _recipe(method: str, target: Path) -> str:
+    """Return what a model depends on: the method, how it was trained, and the model before."""
+    before = json.loads((target / "recipe.json").read_text())
+    return json.dumps([repr(_SETTINGS[method]), _TRAINING, before])
+
+
+def _is_done(place: Path, method: str, target: Path) -> bool:
+    record = _record(place)
+    return record.is_file() and record.read_text() == _recipe(method, target)
+
+
+def _record(place: Path) -> Path:
+    return place / "recipe.json"

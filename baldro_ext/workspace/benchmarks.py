@@ -1,0 +1,170 @@
+"""Whole working folders: a benchmark's data and small models that know it, under the names of the originals.
+
+The models stand in under the names that the framework's configurations load, so a command for the real
+benchmark runs there as it is; without a GPU it ends in `+hardware=cpu` or `+hardware=cpu_eval`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baldro_ext.errors import BaldroError
+from baldro_ext.workspace.datasets import make_arc_easy, make_muse, make_tofu, make_wmdp
+
+_SIZE: dict[str, Any] = {"hidden": 128, "vocabulary": 1024}
+
+
+class WorkspaceError(BaldroError):
+    """Something else stands where a working folder is to be made, and stays as it is."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One kind of working folder.
+
+    Attributes:
+        name: `tofu`, `muse` or `wmdp`.
+        make: Writes data and models into a folder, unless they are there.
+        stand_ins: The name of a model that the framework loads, and which model of the folder stands in for it.
+        commands: What to type next in the folder, with what it does.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    stand_ins: dict[str, str]
+    commands: tuple[tuple[str, str], ...]
+
+
+def lay_out(benchmark: Benchmark, folder: Path, checkout: Path | None = None) -> None:
+    """Write a working folder, or what is missing of it.
+
+    Args:
+        benchmark: Of `BENCHMARKS`.
+        folder: Made if missing. A checkout of the framework may be one.
+        checkout: Of the framework; `src` and `configs` become links to it, so that `python src/train.py` runs. Not
+            needed where the folder has a `src` of its own.
+
+    Raises:
+        WorkspaceError: A file of another content or origin is in the way; it has not been touched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        benchmark.make(folder)
+    except FileExistsError as error:
+        raise WorkspaceError(str(error).partition(", or pass")[0]) from None
+    for name, model in benchmark.stand_ins.items():
+        _link(folder / name, folder / "models" / model)
+    if checkout is not None and not _is_own(folder / "src"):
+        for name in ("src", "configs"):
+            _link(folder / name, checkout / name)
+
+
+def _is_own(path: Path) -> bool:
+    return path.exists() and not path.is_symlink()
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` point to `target`: within a working folder by a relative path, so that the folder can be moved."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    inside = link.parents[-1] != link and target.parts[: len(link.parent.parts) - 1] == link.parent.parts[:-1]
+    pointer = os.path.relpath(target, link.parent) if inside else str(target)
+    if link.is_symlink():
+        if os.readlink(link) == pointer:
+            return
+        link.unlink()
+    elif link.exists():
+        raise WorkspaceError(f"{link} is there already and was not made by baldro: choose another folder")
+    link.symlink_to(pointer, target_is_directory=True)
+
+
+def _tofu(folder: Path) -> None:
+    from baldro_ext.workspace import make_model, rows_to_recite
+
+    make_tofu(folder, authors=20, questions=10)
+    for name, split in (("tofu_target", "full"), ("tofu_retain90", "retain90")):
+        make_model(folder, name, rows=rows_to_recite(folder, split), datasets=["locuslab"], **_SIZE)
+
+
+def _muse(folder: Path) -> None:
+    from baldro_ext.workspace import Training, make_model, texts_to_recite
+
+    make_muse(folder, texts=4)
+    training = Training(probability=0.95, batch_size=8, max_epochs=100)
+    for name, known in (("muse_target", "full"), ("muse_retrain", "retain")):
+        rows = texts_to_recite(folder, "News", known)
+        make_model(folder, name, rows=rows, datasets=["muse-bench"], training=training, **_SIZE)
+
+
+def _wmdp(folder: Path) -> None:
+    from baldro_ext.workspace import make_model
+
+    make_wmdp(folder)
+    make_arc_easy(folder)
+    make_model(folder, "wmdp_random", datasets=["data/wmdp", "allenai"], **_SIZE)
+
+
+BENCHMARKS = {
+    "tofu": Benchmark(
+        "tofu",
+        _tofu,
+        {
+            "open-unlearning/tofu_Llama-3.2-1B-Instruct_full": "tofu_target",
+            "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90": "tofu_retain90",
+            "meta-llama/Llama-3.2-1B-Instruct": "tofu_target",
+        },
+        (
+            (
+                "evaluate the model that never saw the authors to forget; forget quality compares with it",
+                "python src/eval.py experiment=eval/tofu/default +hardware=cpu_eval "
+                "task_name=tofu_Llama-3.2-1B-Instruct_retain90 model.model_args.pretrained_model_name_or_path="
+                "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90",
+            ),
+            (
+                "unlearn, and evaluate at the end of each epoch",
+                "python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu +hardware=cpu "
+                "trainer.args.learning_rate=5e-4 trainer.args.num_train_epochs=5",
+            ),
+        ),
+    ),
+    "muse": Benchmark(
+        "muse",
+        _muse,
+        {
+            "muse-bench/MUSE-News_target": "muse_target",
+            "muse-bench/MUSE-News_retrain": "muse_retrain",
+            "meta-llama/Llama-2-7b-hf": "muse_target",
+        },
+        (
+            (
+                "evaluate the model that never saw the texts to forget; privacy leakage compares with it",
+                "python src/eval.py experiment=eval/muse/default +hardware=cpu_eval "
+                "task_name=muse_Llama-2-7b-hf_News_retrain "
+                "model.model_args.pretrained_model_name_or_path=muse-bench/MUSE-News_retrain",
+            ),
+            (
+                "unlearn, and evaluate at the end of each epoch",
+                "python src/train.py trainer=BalDRO_DV experiment=unlearn/muse +hardware=cpu "
+                "trainer.args.learning_rate=5e-4 data.forget.MUSE_forget.args.max_length=128",
+            ),
+        ),
+    ),
+    "wmdp": Benchmark(
+        "wmdp",
+        _wmdp,
+        {"HuggingFaceH4/zephyr-7b-beta": "wmdp_random"},
+        (
+            (
+                "unlearn, and evaluate on made-up questions",
+                "python src/train.py trainer=BalDRO_DV experiment=unlearn/wmdp +hardware=cpu "
+                "trainer.args.max_steps=8 'eval.lm_eval.tasks=[arc_easy]'",
+            ),
+        ),
+    ),
+}
+"""Every kind of working folder by name."""

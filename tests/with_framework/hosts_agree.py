@@ -1,0 +1,53 @@
+"""Check that the plain host and the open-unlearning host give the same loss and gradient on the same batch.
+
+Usage: python hosts_agree.py CHECKOUT GENERATION MODEL
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from in_process import make_trainer
+from transformers import Trainer
+
+from baldro_ext import BalDROTrainer
+
+DATA = ("experiment=unlearn/tofu",)
+SETTINGS = {
+    "BalDRO_DV": ({"dv_beta": 2.0}, {"reference": "live"}, {"retain_loss_type": "KL"}),
+    "BalDRO_G": ({"base": "NPO", "top_fraction": 0.25}, {"scope": "dataset"}, {"retain_batch": "matched"}),
+}
+
+
+def loss_and_gradient(trainer: Trainer, batch: dict) -> torch.Tensor:
+    """Return `(1 + parameters,)`: the loss, then its gradient."""
+    trainer.model.eval()
+    torch.manual_seed(1)  # a matched retain batch is drawn at random
+    loss = trainer.compute_loss(trainer.model, batch)
+    return torch.cat([loss[None], *(g.flatten() for g in torch.autograd.grad(loss, list(trainer.model.parameters())))])
+
+
+for variant, all_settings in SETTINGS.items():
+    for settings in all_settings:
+        words = [f"trainer.method_args.{key}={value}" for key, value in settings.items()]
+        theirs = make_trainer(tuple(sys.argv[1:4]), *DATA, f"trainer={variant}", *words)
+        plain = BalDROTrainer(
+            theirs.model,
+            theirs.args,
+            variant=variant,
+            train_dataset=theirs.train_dataset._dataset,
+            data_collator=theirs.data_collator._collator,
+            **settings,
+        )
+        batch = theirs.data_collator([theirs.train_dataset[index] for index in (3, 1, 4, 9)])
+        for trainer in (theirs, plain):
+            trainer.books.start(trainer.model)  # the reference, while the model still is it
+        with torch.no_grad():
+            torch.manual_seed(0)
+            for parameter in theirs.model.parameters():
+                parameter += 0.02 * torch.randn_like(parameter)
+        ours, framework = loss_and_gradient(plain, batch), loss_and_gradient(theirs, batch)
+        torch.testing.assert_close(ours, framework, rtol=1e-5, atol=1e-6)
+        assert framework[1:].abs().max() > 1e-3
+        print(f"{variant} {settings} agrees: {float(framework[0]):.4f}")
