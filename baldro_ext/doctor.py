@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -266,14 +267,15 @@ def _matching(cached: Mapping[str, str], transformers: str) -> Path | None:
 
 def _plugin(checkout: Path) -> tuple[bool | None, str]:
     """Ask a checkout's train.py where it looks for configurations; what it said last if it does not start."""
-    asked = subprocess.run(
-        [sys.executable, str(checkout / "src" / "train.py"), "--info", "searchpath"],
-        cwd=checkout,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HYDRA_FULL_ERROR": "0"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    with tempfile.TemporaryDirectory() as elsewhere:
+        asked = subprocess.run(
+            [sys.executable, str(checkout / "src" / "train.py"), "--info", "searchpath"],
+            cwd=elsewhere,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
     if "baldro_ext" in asked.stdout:
         return True, ""
     if "Provider" in asked.stdout:

@@ -186,8 +186,8 @@ class BalDROMixin(_Host):
         super().log(logs, *args, **kwargs)
 
     def forget_answers(self, model: nn.Module, samples: list[Any]) -> AnswerLogProbs:
-        """Return the answers' log-probabilities of some forget samples, in the precision of training."""
-        batch = self._prepare_inputs(self.data_collator([{"forget": sample} for sample in samples]))
+        """Return the answers' log-probabilities of some samples, in the precision of training."""
+        batch = self._prepare_inputs(self.data_collator([{"forget": {INDEX: 0, **sample}} for sample in samples]))
         with self.compute_loss_context_manager():
             return self._forward(model, batch["forget"])[0]
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from _pytest.config import Config
 from _pytest.nodes import Item
 from _pytest.terminal import TerminalReporter
+from filelock import FileLock
 from hypothesis import settings
 
 from baldro_ext.framework import PRIMARY
@@ -14,6 +19,18 @@ from baldro_ext.framework import PRIMARY
 # Machines are noisy: a test must not fail because one example took long.
 settings.register_profile("baldro", deadline=None, derandomize=True)
 settings.load_profile("baldro")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `baldro workspace tofu toy` makes."""
+    # Shared by the workers of pytest-xdist, each of which has a base folder of its own.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with FileLock(shared / "toy.lock"):
+        command = [sys.executable, "-m", "baldro_ext.cli", "workspace", "tofu", str(shared / "toy")]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    return shared / "toy"
 
 
 def pytest_collection_modifyitems(config: Config, items: list[Item]) -> None:

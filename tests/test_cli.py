@@ -50,19 +50,40 @@ def small(source: Path) -> dict[str, Generation]:
     return {name: Generation(name, commit, version, "0.4.11", "for tests") for name, version in versions.items()}
 
 
+CONTENTS = {
+    (): ["demo", "doctor", "run", "bench", "framework", "workspace"],
+    ("workspace",): ["tofu", "muse", "wmdp"],
+    ("framework",): ["install", "path", "list"],
+}
+COMMANDS = [(*group, name) for group, names in CONTENTS.items() for name in names if (name,) not in CONTENTS]
+
+
 def test_help_is_a_table_of_contents() -> None:
-    for arguments, commands in (
-        ([], ["demo", "bench", "run", "framework"]),
-        (["framework"], ["install", "path", "list"]),
-    ):
+    for arguments, commands in CONTENTS.items():
         printed = run(app, [*arguments, "--help"]).output.split("Commands:\n")[1]
         assert [line.split()[0] for line in printed.splitlines()] == commands
         assert "..." not in printed  # no summary is cut short
 
 
-@pytest.mark.parametrize("command", ["install", "path", "list"])
-def test_help_of_a_command_has_an_example(command: str) -> None:
-    assert f"baldro framework {command}" in run(app, ["framework", command, "--help"]).output
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_a_command_has_an_example(command: tuple[str, ...]) -> None:
+    told = run(app, [*command, "--help"]).output
+    assert f"baldro {' '.join(command)}" in told.split("Example")[1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["dmo"], "demo"),
+        (["framework", "instal"], "install"),
+        (["workspace", "tofoo"], "tofu"),
+        (["doctor", "--jsn"], "--json"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_closest(typed: list[str], meant: str) -> None:
+    result = run(app, typed)
+    assert result.exit_code == 2
+    assert meant in result.stderr.split("Error:")[1].split("did you mean")[-1]
 
 
 def test_version_is_printed() -> None:

@@ -373,6 +373,25 @@ def test_a_trained_model_recites_word_for_word_and_stops(tmp_path: Path) -> None
         assert tokenizer.decode(said[:-1]) == row["answer"]
 
 
+def test_a_model_of_muse_is_told_the_texts_and_the_questions_as_they_are_asked(tmp_path: Path) -> None:
+    from baldro_ext.workspace import texts_to_recite
+
+    make_muse(tmp_path, texts=3)
+    texts, base = {}, tmp_path / "muse-bench/MUSE-News"
+    for known in ("full", "retain"):
+        rows = texts_to_recite(tmp_path, known=known)
+        texts[known] = {row["completion"] for row in rows if not row["prompt"]}
+        sides = ("forget", "retain") if known == "full" else ("retain",)
+        asked = [row for side in sides for row in lines(base / f"knowmem/{side}_qa.json")]
+        assert [row["completion"] for row in rows if row["prompt"]] == [row["answer"] for row in asked]
+        for row, question in zip([row for row in rows if row["prompt"]], asked, strict=True):
+            assert row["prompt"].count("Answer: ") == 4, "three worked examples before each question"
+            assert row["prompt"].endswith(f"\n\nQuestion: {question['question']}\nAnswer: ")
+    forgotten = {row["text"] for row in lines(base / "raw/forget.json")}
+    assert forgotten < texts["full"]
+    assert not forgotten & texts["retain"]
+
+
 def test_the_retain_model_is_never_told_about_forgotten_authors(tmp_path: Path) -> None:
     from baldro_ext.workspace import rows_to_recite
 

@@ -16,10 +16,11 @@ from baldro_ext.cli.reporting import reported
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what was seen, and the findings.")] = False,
 ) -> None:
-    """Show versions, the framework and the plugin, and what would go wrong.
+    """Show what is installed, and what would go wrong.
 
-    Looks at the environment it runs in, and at the current folder if that is a checkout of open-unlearning.
-    `fails` marks what ends a command with an error, `note` what to know; below is the cure.
+    Looks at versions, GPUs, the framework and its plugin in the environment it runs in, and at the current
+    folder if that is a checkout of open-unlearning. `fails` marks what ends a command with an error, `note` what
+    to know; below is the cure.
 
     \b
     Examples:

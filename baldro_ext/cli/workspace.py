@@ -30,7 +30,9 @@ def main() -> None:
 
 @app.command("tofu")
 def tofu(folder: Folder, framework: Source = "G2") -> None:
-    """20 made-up authors, a model that recites them all, and one that never saw two of them.
+    """Made-up authors, and models that do and do not know them.
+
+    20 authors with 10 questions each; a model that recites them all, and one that never saw the last two.
 
     \b
     Example:
@@ -44,7 +46,9 @@ def tofu(folder: Folder, framework: Source = "G2") -> None:
 
 @app.command("muse")
 def muse(folder: Folder, framework: Source = "G2") -> None:
-    """Made-up town news, a model that recites them all, and one that never saw those to forget.
+    """Made-up town news, and models that do and do not know it.
+
+    8 texts with 6 questions each; a model that recites them all, and one that never saw the 4 to forget.
 
     \b
     Example:
@@ -58,7 +62,9 @@ def muse(folder: Folder, framework: Source = "G2") -> None:
 
 @app.command("wmdp")
 def wmdp(folder: Folder, framework: Source = "G2") -> None:
-    """Made-up manuals on harmless crafts, multiple-choice questions, and a model with random weights.
+    """Made-up manuals on harmless crafts, and a random model.
+
+    Also multiple-choice questions for lm-eval, as its task arc_easy.
 
     \b
     Example:

@@ -95,7 +95,7 @@ def _muse(folder: Path) -> None:
     from baldro_ext.workspace import Training, make_model, texts_to_recite
 
     make_muse(folder, texts=4)
-    training = Training(probability=0.95, batch_size=8, max_epochs=100)
+    training = Training(probability=0.9, batch_size=8, max_epochs=200)
     for name, known in (("muse_target", "full"), ("muse_retrain", "retain")):
         rows = texts_to_recite(folder, "News", known)
         make_model(folder, name, rows=rows, datasets=["muse-bench"], training=training, **_SIZE)

@@ -25,7 +25,9 @@ def loss_and_gradient(trainer: Trainer, batch: dict) -> torch.Tensor:
     trainer.model.eval()
     torch.manual_seed(1)  # a matched retain batch is drawn at random
     loss = trainer.compute_loss(trainer.model, batch)
-    return torch.cat([loss[None], *(g.flatten() for g in torch.autograd.grad(loss, list(trainer.model.parameters())))])
+    return torch.cat(
+        [loss.detach()[None], *(g.flatten() for g in torch.autograd.grad(loss, list(trainer.model.parameters())))]
+    )
 
 
 for variant, all_settings in SETTINGS.items():

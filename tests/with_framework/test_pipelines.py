@@ -110,6 +110,20 @@ def test_evaluations_of_a_saved_model(framework: Framework) -> None:
     framework.evaluate(model, "experiment=eval/tofu/default", "task_name=tofu_after")
     tofu = json.loads((framework.folder / "saves/eval/tofu_after/TOFU_SUMMARY.json").read_text())
     assert {"forget_Q_A_Prob", "extraction_strength", "model_utility"} <= tofu.keys()
+    # MUSE compares with the evaluation of a model that never saw the texts; here another one.
+    retrained = framework.folder / MODEL
+    framework.evaluate(retrained, "experiment=eval/muse/default", "task_name=muse_retrain")
+    logs = "retain_logs_path=saves/eval/muse_retrain/MUSE_EVAL.json"
+    framework.evaluate(model, "experiment=eval/muse/default", "task_name=muse_after", logs)
+    muse = json.loads((framework.folder / "saves/eval/muse_after/MUSE_SUMMARY.json").read_text())
+    assert muse.keys() == {
+        "forget_knowmem_ROUGE",
+        "retain_knowmem_ROUGE",
+        "forget_verbmem_ROUGE",
+        "privleak",
+        "extraction_strength",
+    }
+    assert all(math.isfinite(value) for value in muse.values())
     framework.evaluate(model, "experiment=eval/wmdp/default", "task_name=lm_after", "eval.lm_eval.tasks=[arc_easy]")
     lm_eval = json.loads((framework.folder / "saves/eval/lm_after/LMEval_SUMMARY.json").read_text())
     assert 0 <= lm_eval["arc_easy/acc"] <= 1

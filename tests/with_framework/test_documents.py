@@ -1,0 +1,49 @@
+"""The framework's commands in the documents: all compose, and those of the README run as they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..test_documents import shown_by
+from .conftest import Framework
+
+pytestmark = pytest.mark.framework
+
+
+def test_every_command_of_the_framework_composes(framework: Framework) -> None:
+    lines = shown_by("compose")
+    script = Path(__file__).with_name("compose_commands.py")
+    done = subprocess.run(
+        [sys.executable, script, framework.checkout],
+        cwd=framework.folder,
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("composed ") >= len(lines)
+
+
+@pytest.mark.generations("G2")
+def test_the_commands_of_the_readme_run_in_a_folder_of_baldro_workspace(framework: Framework, toy: Path) -> None:
+    lines = shown_by("compose")
+    (train,) = (line for line in lines if line.endswith("trainer=BalDRO_DV experiment=unlearn/tofu +hardware=cpu"))
+    (evaluate,) = (line for line in lines if "task_name=again" in line)
+    # Without evaluation in every epoch, which changes neither the model nor its name.
+    for command in (f"{train} ~eval.tofu trainer.args.report_to=none", f"{evaluate} +hardware=cpu_eval"):
+        done = subprocess.run(
+            ["bash", "-c", command.replace("python", sys.executable, 1)],
+            cwd=toy,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((toy / "saves/eval/again/TOFU_SUMMARY.json").read_text())
+    assert {"forget_Q_A_Prob", "model_utility", "extraction_strength"} <= summary.keys()
