@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 _PROGRAM = r"(?:[A-Z_]+=\S+ )*(?:accelerate|baldro|bash|cd|git|make|pip|pytest|python|ruff|torchrun|\.venv/\S+)(?= )"
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def commands() -> list[Shown]:
     found = []
     for path in DOCUMENTS:
         text = re.sub(r"\\\n\s*", "", path.read_text())
-        for language, block in _FENCE.findall(text):
+        for _, language, block in _FENCE.findall(text):
             if language in ("bash", "sh", "shell", "console"):
                 found += [Shown(path.name, line) for line in block.splitlines() if re.match(_PROGRAM, line)]
         prose = _FENCE.sub("", text)
@@ -45,8 +46,8 @@ def commands() -> list[Shown]:
 def python_blocks() -> list[tuple[str, str]]:
     """Return every fenced block of Python with the name of its document."""
     return [
-        (path.name, block)
+        (path.name, textwrap.dedent(block))
         for path in DOCUMENTS
-        for language, block in _FENCE.findall(path.read_text())
+        for _, language, block in _FENCE.findall(path.read_text())
         if language == "python"
     ]

@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from baldro_ext.data import ForgetRetainCollator, ForgetRetainDataset, encode_answers
 from baldro_ext.demo.outcome import Outcome
@@ -73,6 +80,7 @@ def _unlearn(method: str, target: Path, place: Path, tokenizer: Any, pairs: Forg
         callbacks=[_Bar(method)],
         **_SETTINGS[method],
     )
+    trainer.remove_callback(PrinterCallback)  # the Trainer's stand-in for the bar that `_Bar` replaces
     trainer.train()
     trainer.save_model()
     _record(place).write_text(_recipe(method, target))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ..documents import python_blocks
 from ..test_documents import shown_by
 from .conftest import Framework
 
@@ -47,3 +48,9 @@ def test_the_commands_of_the_readme_run_in_a_folder_of_baldro_workspace(framewor
         assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((toy / "saves/eval/again/TOFU_SUMMARY.json").read_text())
     assert {"forget_Q_A_Prob", "model_utility", "extraction_strength"} <= summary.keys()
+
+
+def test_the_program_of_the_settings_runs(framework: Framework, tmp_path: Path) -> None:
+    ((_, program),) = [block for block in python_blocks() if block[0] == "settings.md"]
+    (tmp_path / "open-unlearning").symlink_to(framework.checkout)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
