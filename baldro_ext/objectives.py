@@ -11,9 +11,9 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from baldro_ext.formulas import npo_losses, satimp_token_losses, simnpo_losses
 from baldro_ext.likelihood import AnswerLogProbs
 from baldro_ext.suggest import known
 
@@ -107,7 +107,7 @@ class NPO(ForgetLoss):
         """Return `(B,)` losses, at least 0 and `(2/beta) log 2` where model and reference agree."""
         if reference is None:
             raise ValueError("NPO compares with a reference model: pass its log-likelihoods, shape (B,)")
-        return -2 / self.beta * F.logsigmoid(-self.beta * (answers.sums - reference))
+        return npo_losses(answers.sums, reference, self.beta)
 
 
 @register
@@ -131,7 +131,7 @@ class SimNPO(ForgetLoss):
 
     def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
         """Return `(B,)` losses, at least 0."""
-        return -2 / self.beta * F.logsigmoid(-self.beta * (answers.means + self.delta))
+        return simnpo_losses(answers.means, self.beta, self.delta)
 
 
 @register
@@ -157,8 +157,7 @@ class SatImp(TokenAveraged):
 
     def token_losses(self, answers: AnswerLogProbs) -> Tensor:
         """Return `(B, T)` losses, at most 0."""
-        p = answers.tokens.detach().exp()
-        return p**self.beta1 * (1 - p) ** self.beta2 * answers.tokens
+        return satimp_token_losses(answers.tokens, self.beta1, self.beta2)
 
 
 @register

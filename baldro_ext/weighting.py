@@ -17,6 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from baldro_ext.formulas import donsker_varadhan_weights, top_group_weights
+
 logger = logging.getLogger(__name__)
 
 
@@ -180,13 +182,10 @@ class TopGroup(Weighting):
         return self.fraction
 
     def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
-        # Rounded, so that 0.1 * 30 counts as 3 samples and not as 3 and a crumb of a fourth.
-        mass = max(1.0, round(self.fraction * len(losses), 9))
+        fraction = self.fraction
         if self.size == "floor":
-            mass = float(int(mass))
-        boundary = losses.sort(descending=True).values[math.ceil(mass) - 1]
-        above = losses > boundary
-        weights = above.double() / mass + _evenly(losses == boundary) * (1 - int(above.sum()) / mass)
+            fraction = int(round(fraction * len(losses), 9)) / len(losses)
+        weights = top_group_weights(losses, fraction)
         return weights, (weights * losses).sum()
 
 
@@ -244,7 +243,7 @@ def _tilt(losses: Tensor, beta: float) -> _Tilted:
     gentle = bool(high - low <= abs(beta))
     centre = losses.mean() if gentle else (high if beta > 0 else low)
     exponent = ((losses - centre) / beta).clamp(min=-1e4)  # where exp is 0 long since, and 0 * it is 0 too
-    weights = exponent.softmax(0)
+    weights = donsker_varadhan_weights(losses - centre, beta)
     log_mean = exponent.expm1().mean().log1p() if gentle else exponent.exp().mean().log()
     return _Tilted(weights, centre + beta * log_mean, weights @ exponent - log_mean)
 
