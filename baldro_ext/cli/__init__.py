@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli import bench, demo, doctor, framework, run, workspace
+from baldro_ext.cli import bench, demo, doctor, framework, run, upstream, workspace
 from baldro_ext.cli.commands import Group
 
 # Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
@@ -66,3 +66,4 @@ app.add_typer(framework.app, name="framework")
 app.add_typer(workspace.app, name="workspace")
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("upstream")(upstream.upstream)
