@@ -51,7 +51,7 @@ def small(source: Path) -> dict[str, Generation]:
 
 
 CONTENTS = {
-    (): ["demo", "doctor", "run", "bench", "framework", "workspace"],
+    (): ["demo", "doctor", "run", "bench", "upstream", "framework", "workspace"],
     ("workspace",): ["tofu", "muse", "wmdp"],
     ("framework",): ["install", "path", "list"],
 }
