@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,19 @@ def run_name(*parts: str, _root_: DictConfig) -> str:
         base = (trainer.get("method_args") or {}).get("base")
         return "_".join([*parts, *filter(None, (trainer.get("handler"), base))])
     config = HydraConfig.get()
-    overrides = [override for override in config.overrides.task if not _SILENT.match(override.lstrip("+~"))]
-    short = [_FAMILIAR.sub("", re.sub(r"^~", "no-", override.lstrip("+"))) for override in overrides]
+    choices = config.runtime.choices
+    return chosen_name(*parts, choices["model"], choices["trainer"], overrides=config.overrides.task)
+
+
+def chosen_name(*parts: str, overrides: Sequence[str]) -> str:
+    """Return the name of a run with these parts and overrides, as `run_name` gives it."""
+    told = [override for override in overrides if not _SILENT.match(override.lstrip("+~"))]
+    short = [_FAMILIAR.sub("", re.sub(r"^~", "no-", override.lstrip("+"))) for override in told]
     short = [change.replace("pretrained_model_name_or_path", "from") for change in short]
     safe = [re.sub(r"[^\w.=+-]+", "-", change) for change in short]
-    name = "_".join([*parts, config.runtime.choices["model"], config.runtime.choices["trainer"], *safe])
+    name = "_".join([*parts, *safe])
     if safe != short or len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{hashlib.sha256(repr(overrides).encode()).hexdigest()[:8]}"
+        name = f"{name[:_LONGEST]}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
     return name
 
 
