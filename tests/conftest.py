@@ -1,4 +1,4 @@
-"""Settings shared by all tests, and the line that says aloud when the framework is missing."""
+"""Settings shared by all tests, and the lines that say aloud when the framework or a browser is missing."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def pytest_collection_modifyitems(config: Config, items: list[Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Print one loud line if tests were skipped for want of the framework."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "framework" in report.keywords]
-    if skipped:
-        terminalreporter.write_line(
-            f"OPEN-UNLEARNING IS MISSING: {len(skipped)} tests with the real framework were skipped. "
-            "Install it with: baldro framework install",
-            red=True,
-            bold=True,
-        )
+    """Print one loud line per thing for want of which tests were skipped."""
+    for marker, missing, what, cure in (
+        ("framework", "OPEN-UNLEARNING", "tests with the real framework", "baldro framework install"),
+        ("browser", "CHROMIUM", "tests of the report in a browser", "apt-get install chromium chromium-driver"),
+    ):
+        skipped = [report for report in terminalreporter.stats.get("skipped", []) if marker in report.keywords]
+        if skipped:
+            line = f"{missing} IS MISSING: {len(skipped)} {what} were skipped. Install it with: {cure}"
+            terminalreporter.write_line(line, red=True, bold=True)

@@ -51,7 +51,7 @@ def small(source: Path) -> dict[str, Generation]:
 
 
 CONTENTS = {
-    (): ["demo", "doctor", "run", "bench", "upstream", "framework", "workspace"],
+    (): ["demo", "doctor", "run", "compare", "bench", "upstream", "framework", "workspace"],
     ("workspace",): ["tofu", "muse", "wmdp"],
     ("framework",): ["install", "path", "list"],
 }
@@ -183,6 +183,6 @@ def test_list_is_an_aligned_table_and_says_what_to_install() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import baldro_ext.cli, sys; print(*{'torch', 'transformers', 'hydra', 'numpy'} & set(sys.modules))"
+    code = "import baldro_ext.cli, sys; print(*{'torch', 'transformers', 'hydra', 'numpy', 'matplotlib', 'scipy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []

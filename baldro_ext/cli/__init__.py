@@ -4,9 +4,9 @@ Exit codes
     0  done
     1  the machine does not allow it: git is not installed, a folder cannot be written, a command failed;
        or `doctor` found something that would fail
-    2  wrong usage (command, option, generation), or `framework path` has no verified checkout to name
+    2  wrong usage (command, option, generation, run), or `framework path` has no verified checkout to name
     3  the git source cannot be reached or lacks the pinned commit
-    4  refused: what is there is not what the command made or knows, and stays as it is
+    4  refused: what is there is not what the command made or knows, and stays as it is; or runs do not belong together
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli import bench, demo, doctor, framework, run, upstream, workspace
+from baldro_ext.cli import bench, compare, demo, doctor, framework, run, upstream, workspace
 from baldro_ext.cli.commands import Group
 
 # Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
@@ -65,5 +65,6 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(framework.app, name="framework")
 app.add_typer(workspace.app, name="workspace")
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
 app.command("upstream")(upstream.upstream)
