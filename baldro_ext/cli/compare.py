@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,7 @@ def compare(
     with reported():
         found = compare(runs, options)
         if not as_json:
-            typer.echo(tables.terminal(found))
+            typer.echo(tables.terminal(found, shutil.get_terminal_size((120, 24)).columns))
         try:
             content = save(found, out, command=shlex.join(["baldro", *sys.argv[1:]]))
         except OSError as error:

@@ -53,6 +53,7 @@ class Run:
         settings: What was chosen of `trainer`, flat, without what leaves the result alone.
         commands: As typed in the working folder.
         seconds: Training time, if known.
+        versions: Of what ran, by name, if known.
         gaps: What is missing, in words.
     """
 
@@ -70,6 +71,7 @@ class Run:
     settings: Mapping[str, str]
     commands: tuple[str, ...]
     seconds: float | None
+    versions: Mapping[str, str]
     gaps: tuple[str, ...] = field(default=())
 
     @property
@@ -106,10 +108,15 @@ def read_run(place: Place) -> Run:
         log=log,
         facts=facts_of(place, training, evaluating, study, evaluation),
         settings=_settings(training),
-        commands=tuple(record.command for record in (training, evaluating) if record and record.command),
-        seconds=study.get("seconds"),
+        commands=tuple((study.get("commands") or {}).values()) or _commands(training, evaluating),
+        seconds=study.get("training_seconds"),
+        versions=study.get("versions") or {},
         gaps=gaps,
     )
+
+
+def _commands(*records: Record | None) -> tuple[str, ...]:
+    return tuple(record.command for record in records if record and record.command)
 
 
 def _study(place: Place) -> Mapping[str, Any]:

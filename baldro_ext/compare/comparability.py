@@ -114,6 +114,15 @@ def model_of(record: Record | None) -> str | None:
     return name
 
 
+def versions(runs: Iterable[Run]) -> list[str]:
+    """Return, in words, which packages ran in several versions: no reason to refuse, but to know."""
+    values: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, version in run.versions.items():
+            values.setdefault(name, {})[version] = None
+    return [f"runs of different versions: {name} {', '.join(many)}" for name, many in values.items() if len(many) > 1]
+
+
 def _first(record: Record | None, keys: tuple[str, ...]) -> str | None:
     return next((value for key in keys if record and (value := record.get(key)) is not None), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -150,8 +151,8 @@ def compare(arguments: Sequence[str], options: Options | None = None) -> Compari
     baselines, choice = _baselines(groups, options.baseline)
     groups = in_order(groups, next(iter(baselines.values()), None))
     found = Comparison(tuple(groups), _columns(runs, options), baselines, options, before, retain, mixed)
-    notes = (*choice, *_gaps(found), *comparability.unknown(runs))
-    return Comparison(found.groups, found.metrics, baselines, options, before, retain, mixed, notes)
+    notes = (*choice, *_gaps(found), *comparability.unknown(runs), *comparability.versions(runs))
+    return dataclasses.replace(found, notes=notes)
 
 
 def _set_references_aside(runs: list[Run]) -> tuple[list[Run], Evaluation | None, Evaluation | None]:

@@ -39,7 +39,7 @@ def _clause(found: Comparison, one: Group, against: Group, column: Metric) -> st
     if cell.spread is None or other.spread is None or cell.paired is None:
         return ""
     before, after = other.spread.mean, cell.spread.mean
-    if before == after:
+    if number(before) == number(after):
         return f"leaves {_named(found, column)} at {number(after)}"
     words = f"{'raises' if after > before else 'lowers'} {_named(found, column)}"
     return f"{words} from {number(before)} to {number(after)}{_agreement(cell.paired)}"

@@ -61,7 +61,8 @@ def find(arguments: Sequence[str]) -> list[Place]:
 
 def is_training(folder: Path) -> bool:
     """Whether the framework has trained into this folder, or begun to."""
-    return (folder / "trainer_state.json").is_file() or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
+    begun = folder.parent.name == "unlearn" and (folder / ".hydra" / "config.yaml").is_file()
+    return begun or (folder / "trainer_state.json").is_file() or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
 
 
 def training_of(evaluation: Path) -> Path | None:

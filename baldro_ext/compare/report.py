@@ -18,6 +18,7 @@ from baldro_ext.compare.grouping import outer_differences
 from baldro_ext.compare.numbers import ABSENT
 from baldro_ext.compare.plots import Picture
 
+_FURTHER = 4
 _PACKAGES = ("baldro-ext", "numpy", "scipy", "matplotlib")
 
 
@@ -52,7 +53,8 @@ def render(found: Comparison, pictures: Sequence[Picture], images: Mapping[str, 
     test_head, test_rows = tables.tests(found)
     return environment.get_template("report.html.j2").render(
         headline=findings(found)[0],
-        further=findings(found)[1:],
+        further=findings(found)[1 : 1 + _FURTHER],
+        rest=findings(found)[1 + _FURTHER :],
         mixed=[str(difference) for difference in found.mixed],
         head=head,
         rows=rows,
@@ -98,12 +100,15 @@ def _shown(picture: Picture, png: bytes | None) -> Shown:
 
 
 def _facts(found: Comparison) -> list[tuple[str, str]]:
-    """Return what all runs have in common, and what is not known of any."""
+    """Return what is known of the runs in common, with every value where they differ."""
     runs = [run for one in found.groups for run in one.runs]
     table = []
     for name in runs[0].facts:
         values = list(dict.fromkeys(value for run in runs if (value := run.facts.get(name)) is not None))
         table.append((name, "; ".join(values) if values else "not known"))
+    for name in dict.fromkeys(name for run in runs for name in run.versions):
+        many = dict.fromkeys(run.versions[name] for run in runs if name in run.versions)
+        table.append((f"{name} of the runs", "; ".join(many)))
     return table
 
 

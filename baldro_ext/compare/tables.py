@@ -70,7 +70,7 @@ def caveats(found: Comparison) -> list[str]:
         lines.append("One seed per method: nothing here says how far another seed would be from it.")
     if found.baselines:
         against = sorted(set(found.baselines.values()))
-        lines.append(f"Baseline: {', '.join(against)}. {LEGEND}")
+        lines.append(f"Baseline: {', or '.join(against)}. {LEGEND}")
         pairs = [len(p.seeds) for p in _paired(found) if p.t_p is not None]
         if pairs and min(pairs) <= 3:
             lines.append(
@@ -85,11 +85,16 @@ def caveats(found: Comparison) -> list[str]:
     return [*lines, *found.notes]
 
 
-def terminal(found: Comparison) -> str:
-    """Return the comparison as it is printed."""
+def terminal(found: Comparison, width: int = 120) -> str:
+    """Return the comparison as it is printed, in tables one below the other where one is wider than the terminal."""
     head, rows = readable(found)
-    table = tabulate(rows, [_broken(title) for title in head], tablefmt="plain", disable_numparse=True)
-    return f"{table}\n\n" + "\n".join(caveats(found))
+    first, *columns = ([_broken(title), *cells] for title, *cells in zip(head, *rows, strict=True))
+    blocks = [[first]]
+    for column in columns:
+        if len(blocks[-1]) > 1 and _width([*blocks[-1], column]) > width:
+            blocks.append([first])
+        blocks[-1].append(column)
+    return "\n\n".join([*map(_plain, blocks), "\n".join(caveats(found))])
 
 
 def markdown(found: Comparison) -> str:
@@ -104,7 +109,7 @@ def markdown(found: Comparison) -> str:
 
 def latex(found: Comparison) -> str:
     """Return the main table for LaTeX, with rules of booktabs and signs of amssymb."""
-    head, rows = results(found)
+    head, rows = readable(found)
     table = tabulate(
         [[_tex(cell) for cell in row] for row in rows],
         [_tex(cell) for cell in head],
@@ -140,6 +145,15 @@ def _reference(found: Comparison, evaluation: Evaluation, column: Metric) -> str
 def _paired(found: Comparison) -> list[Paired]:
     cells = (found.cell(one, column).paired for one in found.groups for column in found.metrics)
     return [result for result in cells if result is not None]
+
+
+def _plain(columns: list[list[str]]) -> str:
+    head, *rows = zip(*columns, strict=True)
+    return tabulate(rows, head, tablefmt="plain", disable_numparse=True)
+
+
+def _width(columns: list[list[str]]) -> int:
+    return max(map(len, _plain(columns).splitlines()))
 
 
 def _broken(title: str) -> str:

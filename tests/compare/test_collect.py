@@ -88,9 +88,11 @@ def test_an_earlier_checkpoint_does_not_count_as_the_end(workspace: Workspace) -
     assert run.gaps == (f"no evaluation of the model in {training}: run src/eval.py on it",)
 
 
-def test_a_training_that_has_not_finished_says_so(workspace: Workspace) -> None:
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_training_that_has_not_finished_says_so(workspace: Workspace, epochs: int) -> None:
     training = workspace.training("mine")
-    write_evaluation(training / "checkpoint-10/evals", {"forget_Q_A_Prob": [0.9]})
+    if epochs:
+        write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
     (training / "trainer_state.json").unlink()
     (run,) = read(training)
     assert run.gaps == (f"{training} has no trainer_state.json: its training has not finished",)
@@ -109,9 +111,21 @@ def test_runs_of_one_trainer_are_told_apart_by_the_settings_that_differ(workspac
 
 def test_a_study_note_names_the_method(workspace: Workspace) -> None:
     path = workspace.run("mine", "BalDRO_DV", seed=1)
-    write(path / "study.json", {"label": "ours", "trainer": "BalDRO_DV", "seed": 1, "seconds": 12.5})
+    write(path / "study.json", {
+        "label": "ours", "trainer": "BalDRO_DV", "seed": 1, "training_seconds": 12.5, "versions": {"torch": "2.13.0"},
+        "commands": {"unlearn ours": "python src/train.py", "evaluate ours": "python src/eval.py"},
+    })  # fmt: skip
     (run,) = read(path)
-    assert (group([run])[0].label, run.seconds) == ("ours", 12.5)
+    assert (group([run])[0].label, run.seconds, run.versions) == ("ours", 12.5, {"torch": "2.13.0"})
+    assert run.commands == ("python src/train.py", "python src/eval.py")
+
+
+def test_runs_of_other_versions_are_compared_and_the_versions_told(workspace: Workspace) -> None:
+    for task, trainer, version in (("a", "NPO", "4.45.1"), ("b", "BalDRO_DV", "4.51.3")):
+        path = workspace.run(task, trainer)
+        write(path / "study.json", {"label": trainer, "versions": {"transformers": version}})
+    found = compare([str(workspace.folder / "saves/unlearn")], Options())
+    assert "runs of different versions: transformers 4.45.1, 4.51.3" in found.notes
 
 
 def test_nothing_is_guessed_from_a_folders_name(workspace: Workspace) -> None:

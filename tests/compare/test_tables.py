@@ -39,6 +39,16 @@ def test_the_terminal_shows_mean_spread_and_marks(workspace: Workspace) -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [60, 100, 200])
+def test_no_table_is_wider_than_the_terminal_and_none_loses_a_column(found: Comparison, width: int) -> None:
+    lines = tables.terminal(found, width).split("\n\n±")[0].splitlines()
+    assert max(map(len, lines)) <= width
+    head, rows = tables.readable(found)
+    words = " ".join(lines).split()
+    for cell in (*head, *(cell for row in rows for cell in row)):
+        assert set(cell.split()) <= set(words)
+
+
 def test_what_a_method_gains_and_costs_is_said_first(workspace: Workspace) -> None:
     assert findings(small(workspace)) == [
         "Against NPO, BalDRO_DV lowers what the worst 10% keep (probability of the forget answer) from 0.650 to 0.450 "
@@ -77,7 +87,7 @@ def test_latex_has_the_rules_of_booktabs_and_no_bare_sign(found: Comparison) -> 
     lines = [line for line in tables.latex(found).splitlines() if not line.startswith("%")]
     assert [lines[i] for i in (1, 3, -2)] == ["\\toprule", "\\midrule", "\\bottomrule"]
     assert not any(sign in "".join(lines) for sign in "±↓↑→▲▼△▽")
-    assert "forget\\_Q\\_A\\_Prob" in lines[2]
+    assert "forget\\_Q\\_A\\_Prob $\\downarrow$" in "".join(lines)
     assert "\\hline" not in lines
 
 

@@ -11,7 +11,7 @@ from baldro_ext.compare.collect import Run
 from baldro_ext.compare.comparison import Comparison
 from baldro_ext.compare.grouping import Group
 from baldro_ext.compare.metrics import metric
-from baldro_ext.compare.plots.style import legend_below, looks, panels
+from baldro_ext.compare.plots.style import legend_below, looks, name_panels, panels
 from baldro_ext.compare.statistics import Values, balance
 
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
@@ -25,7 +25,8 @@ def forgetting(found: Comparison) -> Figure | str:
             "no training has evaluations of at least two of its epochs with values of single samples: they come with "
             "trainer.args.eval_strategy=epoch and trainer.args.eval_on_start=true"
         )
-    figure, grid = panels([f"{one.label}, seed {run.seed}" for one, run in shown], metric(key).words, "epoch")
+    titles, quantity = name_panels([(one.label, run.seed) for one, run in shown], metric(key).words)
+    figure, grid = panels(titles, quantity, "epoch")
     style = looks(found)
     for (one, run), axes in zip(shown, grid, strict=True):
         x, values = curves(run, key)

@@ -95,7 +95,8 @@ def panels(
     figure = Figure(figsize=(WIDTH, height * rows + 0.7), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=same_rows, squeeze=False).flatten()
     for axes, title in zip(grid, titles, strict=False):
-        axes.set_title(shortened(title, 70 // columns - 6))
+        room = 60 // columns - 6
+        axes.set_title(shortened(title, room + 4), fontsize=9.5 if len(title) <= room - 4 else 7.2)
     for axes in grid[len(titles) :]:
         axes.remove()
     for axes in grid[max(0, len(titles) - columns) : len(titles)]:
@@ -106,13 +107,26 @@ def panels(
     return figure, list(grid[: len(titles)])
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    """Put the legend under the panels, where it covers no data."""
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Put the legend under the panels, where it covers no data; names are as large as their length allows."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
+        longest = max(map(len, labels))
+        columns = min(2 if longest <= 32 else 1, len(handles))
+        labels = [shortened(label, 64 // columns) for label in labels]
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9 if longest <= 23 else 7.2)
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a label that fits its place."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    """Return a name that fits its place; what tells variants apart tends to be at its end."""
+    return text if len(text) <= longest else f"{text[: longest // 3]}…{text[len(text) - longest + longest // 3 + 1 :]}"
+
+
+def name_panels(shown: Sequence[tuple[str, int | None]], quantity: str) -> tuple[list[str], str]:
+    """Return panel titles and the quantity's name, with the seed of each method shown, or of all where it is one."""
+    seeds = {seed for _, seed in shown}
+    if seeds == {None}:
+        return [label for label, _ in shown], quantity
+    if len(seeds) == 1:
+        return [label for label, _ in shown], f"{quantity}, seed {seeds.pop()}"
+    return [f"{label}, seed {seed}" for label, seed in shown], quantity

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from baldro_ext.compare.collect import Run
 from baldro_ext.compare.comparison import Comparison
-from baldro_ext.compare.plots.style import WIDTH, legend_below, looks, panels
+from baldro_ext.compare.plots.style import WIDTH, legend_below, looks, name_panels, panels
 from baldro_ext.compare.statistics import Values
 
 _HARDEST = "forget_set_hardest_"
@@ -54,9 +54,9 @@ def hardest(found: Comparison) -> Figure | str:
     shown = [(one, runs[0]) for one in found.groups if (runs := [run for run in one.runs if ranking(run)])]
     if not shown:
         return _NOT_LOGGED.format("the hardest samples")
-    titles = [f"{one.label}, seed {run.seed}" for one, run in shown]
     height = 0.8 + 0.11 * max(len(_rows(run)) for _, run in shown)
-    quantity = "index of each forget sample that was among the five hardest"
+    quantity = "forget samples (index) that were among the five hardest"
+    titles, quantity = name_panels([(one.label, run.seed) for one, run in shown], quantity)
     figure, grid = panels(titles, quantity, "epoch", height, same_rows=False)
     style = looks(found)
     for (one, run), axes in zip(shown, grid, strict=True):
