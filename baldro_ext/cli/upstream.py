@@ -20,7 +20,7 @@ def upstream(
         bool, typer.Option("--description", help="Print the text of the pull request and change nothing.")
     ] = False,
 ) -> None:
-    """Turn a checkout of open-unlearning into the pull request that brings BalDRO into it.
+    """Turn a checkout into the pull request to open-unlearning.
 
     The checkout must be at a commit that `baldro framework list` names, without changes. Nothing is
     committed or pushed. Running it again changes nothing.
