@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 import nbclient
 import nbformat
 import pytest
+from typer.main import get_command
 
 from baldro_ext import objectives
+from baldro_ext.cli import app
 
 from . import test_objectives
 from .documents import ROOT, Shown, commands, python_blocks
@@ -38,8 +41,14 @@ RULES = (
     Rule(r"^(\S*/)?baldro demo\b", "elsewhere", "test_demo.py runs it"),
     Rule(r"baldro framework install\b", "elsewhere", "test_framework.py and test_cli.py install a small repository"),
     Rule(r"^(\S*/)?baldro (--help|doctor|framework (list|path))", "run"),
+    Rule(
+        r"^baldro (run|compare|bench|upstream)\b",
+        "parse",
+        "they take long, or need runs or a clone; each has its tests",
+    ),
+    Rule(r"^python -m tests\.gpu\.", "elsewhere", "they need a GPU"),
     Rule(r"^python -m tests\.", "run"),
-    Rule(r"^\S*python -m (pytest|ruff)\b", "elsewhere", "they are what `make test` runs"),
+    Rule(r"^(\S*python -m )?(pytest|ruff)\b", "elsewhere", "they are what `make test` runs"),
     Rule(r"^(python -m )?pip (install|wheel)\b", "elsewhere", "test_registration.py makes and installs a wheel"),
     Rule(r"^bash \.ci/run$", "elsewhere", "it runs these tests"),
     Rule(r"^accelerate launch$", "elsewhere", "a name in a sentence, no command"),
@@ -78,6 +87,15 @@ def test_command_runs(command: str) -> None:
     assert done.returncode in (0, 1, 2)
     assert "Usage:" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", shown_by("parse"))
+def test_command_has_these_options(command: str) -> None:
+    _, name, *arguments = shlex.split(command, comments=True)
+    subcommand = get_command(app).commands[name]  # type: ignore[attr-defined]
+    if arguments:  # else it is only named
+        with subcommand.make_context(name, arguments):
+            pass
 
 
 @pytest.mark.parametrize("command", shown_by("plan"))

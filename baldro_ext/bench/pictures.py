@@ -24,7 +24,7 @@ def draw_steps(benchmark: Benchmark, path: Path) -> None:
     shown = [one for one in benchmark.measured if one.name != FLOOR][::-1]
     labels = [one.name for one in shown]
     height = 0.9 + 0.27 * len(shown)
-    figure, (times, bytes_) = plt.subplots(1, 2, figsize=(8.4, height), sharey=True, layout="constrained")
+    figure, (times, bytes_) = plt.subplots(1, 2, figsize=(9, height), sharey=True, layout="constrained")
     colours = [_BUILT_IN if one.name == one.base else _RELEASED if "released" in one.name else _OURS for one in shown]
     ratios = [benchmark.step_time(one) for one in shown]
     medians = [ratio.median for ratio in ratios if ratio is not None]
@@ -38,8 +38,8 @@ def draw_steps(benchmark: Benchmark, path: Path) -> None:
         least = benchmark.over_floor(base).median
         times.plot([1 / least] * 2, [place - 0.4, place + 0.4], color=_FLOOR, linewidth=2)
         bytes_.plot([floor.saved_bytes / base.saved_bytes] * 2, [place - 0.4, place + 0.4], color=_FLOOR, linewidth=2)
-    times.set_xlabel("step time, built-in trainer = 1")
-    bytes_.set_xlabel("bytes saved for backward, built-in trainer = 1")
+    times.set_xlabel("step time (built-in: 1)")
+    bytes_.set_xlabel("bytes saved for backward (built-in: 1)")
     for axes in (times, bytes_):
         axes.axvline(1, color="#333333", linewidth=0.8)
         axes.set_xlim(0, None)

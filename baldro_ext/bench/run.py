@@ -15,9 +15,9 @@ from baldro_ext.bench.result import Benchmark, device_name, peak_tflops
 from baldro_ext.bench.workload import Load, Shape
 
 GROWTH: dict[str, tuple[int, ...]] = {
-    "batch": (2, 4, 8, 16),
+    "batch": (2, 4, 8),
     "length": (64, 128, 256),
-    "vocabulary": (8_000, 32_000, 128_000),
+    "vocabulary": (8_000, 32_000, 64_000),
 }
 """What grows, and through which values, while the rest stays."""
 
