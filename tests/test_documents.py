@@ -38,7 +38,7 @@ RULES = (
     Rule(r"^(\S+=\S+ )?make ", "plan", "they install environments, or run these very tests"),
     Rule(r"^(\S*/)?baldro workspace tofu toy$", "elsewhere", "the fixture `toy` makes the folder by it"),
     Rule(r"^(\S*/)?baldro workspace\b", "elsewhere", "test_benchmarks.py makes a small one"),
-    Rule(r"^(\S*/)?baldro demo\b", "elsewhere", "test_demo.py runs it"),
+    Rule(r"^(\S*/)?baldro demo\b", "elsewhere", "test_demo.py runs it in a folder of its own"),
     Rule(r"baldro framework install\b", "elsewhere", "test_framework.py and test_cli.py install a small repository"),
     Rule(r"^(\S*/)?baldro (--help|doctor|framework (list|path))", "run"),
     Rule(

@@ -22,6 +22,9 @@ To have it, name a clone: OPEN_UNLEARNING_REPO=/path/to/clone baldro demo {folde
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
+    seed: Annotated[
+        int, typer.Option(help="Of unlearning: the order of the samples, and the retain samples drawn.")
+    ] = 0,
 ) -> None:
     """Show the method working, in minutes on two CPU cores.
 
@@ -30,8 +33,9 @@ def demo(
     framework cannot be had, a plain transformers.Trainer. Running it again reuses what is done.
 
     \b
-    Example:
+    Examples:
       baldro demo
+      baldro demo --seed 1
 
     \b
     Exit codes: 1 a folder cannot be written or a command failed, 4 refused, the folder holds something else.
@@ -41,7 +45,7 @@ def demo(
 
     try:
         with reported():
-            result = demo.run(folder.absolute(), say=typer.echo)
+            result = demo.run(folder.absolute(), seed, say=typer.echo)
     except OSError as error:
         typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
         raise typer.Exit(1) from None

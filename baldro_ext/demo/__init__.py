@@ -34,8 +34,13 @@ class Result:
     by_framework: bool
 
 
-def run(folder: Path, say: Callable[[str], None] = print) -> Result:
+def run(folder: Path, seed: int = 0, say: Callable[[str], None] = print) -> Result:
     """Make the data and models in `folder`, unlearn by each method, evaluate, and draw what is left.
+
+    Args:
+        folder: Where to work.
+        seed: Of unlearning: the order of the forget samples and the draws of retain samples.
+        say: Receives a line before each step.
 
     Raises:
         BaldroError: The folder holds something else, or a command of the framework failed.
@@ -53,7 +58,7 @@ def run(folder: Path, say: Callable[[str], None] = print) -> Result:
 
     logging.disable(logging.NOTSET)
     if checkout is not None:
-        outcomes = with_framework.outcomes(folder, checkout, METHODS, say)
+        outcomes = with_framework.outcomes(folder, checkout, METHODS, seed, say)
     else:
-        outcomes = plain.outcomes(folder, METHODS, say)
+        outcomes = plain.outcomes(folder, METHODS, seed, say)
     return Result(outcomes, picture.draw(outcomes, folder / "demo.png"), checkout is not None)

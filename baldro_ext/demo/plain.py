@@ -36,13 +36,12 @@ _TRAINING = {
     "num_train_epochs": 10,
     "per_device_train_batch_size": 8,
     "weight_decay": 0.01,
-    "seed": 0,
 }
 
 Samples = list[dict[str, list[int]]]
 
 
-def outcomes(folder: Path, methods: Sequence[str], say: Callable[[str], None]) -> list[Outcome]:
+def outcomes(folder: Path, methods: Sequence[str], seed: int, say: Callable[[str], None]) -> list[Outcome]:
     """Unlearn and evaluate in a working folder with TOFU."""
     say("2/3  Evaluating the model that knows the authors to forget, and the one that never saw them")
     models = {"target": folder / "models" / "tofu_target", "retain90": folder / "models" / "tofu_retain90"}
@@ -55,21 +54,26 @@ def outcomes(folder: Path, methods: Sequence[str], say: Callable[[str], None]) -
     say(f"3/3  Unlearning with {', '.join(methods)}, and evaluating")
     for method in methods:
         model = folder / "saves" / "plain" / method
-        if not _is_done(model, method, models["target"]):
-            _unlearn(method, models["target"], model, tokenizer, ForgetRetainDataset(forget, retain))
+        recipe = _recipe(method, models["target"], seed)
+        record = model / "recipe.json"
+        if not record.is_file() or record.read_text() != recipe:
+            pairs = ForgetRetainDataset(forget, retain)
+            _unlearn(method, models["target"], seed, pairs, tokenizer).save_model(str(model))
+            record.write_text(recipe)
         measured[method] = _outcome(method, model, tokenizer, forget, retain)
     return [measured[name] for name in ("target", *methods, "retain90")]
 
 
-def _unlearn(method: str, target: Path, place: Path, tokenizer: Any, pairs: ForgetRetainDataset) -> None:
-    set_seed(_TRAINING["seed"])
+def _unlearn(method: str, target: Path, seed: int, pairs: ForgetRetainDataset, tokenizer: Any) -> BalDROTrainer:
+    set_seed(seed)
     arguments = TrainingArguments(
-        str(place),
+        str(target.parents[1] / "saves" / "plain"),
         use_cpu=True,
         report_to=[],
         save_strategy="no",
         logging_strategy="no",
         disable_tqdm=True,
+        seed=seed,
         **_TRAINING,
     )
     trainer = BalDROTrainer(
@@ -82,8 +86,7 @@ def _unlearn(method: str, target: Path, place: Path, tokenizer: Any, pairs: Forg
     )
     trainer.remove_callback(PrinterCallback)  # the Trainer's stand-in for the bar that `_Bar` replaces
     trainer.train()
-    trainer.save_model()
-    _record(place).write_text(_recipe(method, target))
+    return trainer
 
 
 class _Bar(TrainerCallback):
@@ -119,16 +122,7 @@ def _probabilities(model: Any, tokenizer: Any, samples: Samples) -> Tensor:
     return torch.cat(parts)
 
 
-def _recipe(method: str, target: Path) -> str:
+def _recipe(method: str, target: Path, seed: int) -> str:
     """Return what a model depends on: the method, how it was trained, and the model before."""
     before = json.loads((target / "recipe.json").read_text())
-    return json.dumps([repr(_SETTINGS[method]), _TRAINING, before])
-
-
-def _is_done(place: Path, method: str, target: Path) -> bool:
-    record = _record(place)
-    return record.is_file() and record.read_text() == _recipe(method, target)
-
-
-def _record(place: Path) -> Path:
-    return place / "recipe.json"
+    return json.dumps([repr(_SETTINGS[method]), _TRAINING, seed, before])

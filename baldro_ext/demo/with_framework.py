@@ -20,7 +20,9 @@ _MEASURES = {
 }
 
 
-def outcomes(folder: Path, checkout: Path, methods: Sequence[str], say: Callable[[str], None]) -> list[Outcome]:
+def outcomes(
+    folder: Path, checkout: Path, methods: Sequence[str], seed: int, say: Callable[[str], None]
+) -> list[Outcome]:
     """Unlearn and evaluate in a working folder with TOFU; return what the framework measured.
 
     Raises:
@@ -39,26 +41,33 @@ def outcomes(folder: Path, checkout: Path, methods: Sequence[str], say: Callable
         with ThreadPoolExecutor(max_workers=2) as pool:
             # One thread each: two such small models at a time are faster than one on two cores.
             jobs = [pool.submit(runner.run, _evaluate("target", "models/tofu_target"))]
-            jobs += [pool.submit(_unlearn_and_evaluate, runner, method) for method in methods]
+            jobs += [pool.submit(_unlearn_and_evaluate, runner, method, seed) for method in methods]
             for job in jobs:
                 job.result()
-    return [_outcome(folder, name) for name in ("target", *methods, "retain90")]
+    measured = {"target": "target", **{method: _task(method, seed) for method in methods}, "retain90": "retain90"}
+    return [_outcome(folder, name, task) for name, task in measured.items()]
 
 
-def _unlearn_and_evaluate(runner: Runner, method: str) -> None:
-    runner.run(_unlearn(method))
-    runner.run(_evaluate(method, f"saves/unlearn/{method}"))
+def _unlearn_and_evaluate(runner: Runner, method: str, seed: int) -> None:
+    task = _task(method, seed)
+    runner.run(_unlearn(task, method, seed))
+    runner.run(_evaluate(task, f"saves/unlearn/{task}"))
 
 
-def _unlearn(method: str) -> Command:
+def _task(method: str, seed: int) -> str:
+    return method if seed == 0 else f"{method}_seed{seed}"
+
+
+def _unlearn(task: str, method: str, seed: int) -> Command:
     return Command(
-        f"unlearn with {method}",
+        f"unlearn with {task}",
         "train",
         (
             f"trainer={method}",
             "experiment=unlearn/tofu",
             "+hardware=cpu",
-            f"task_name={method}",
+            f"task_name={task}",
+            f"trainer.args.seed={seed}",
             "trainer.args.learning_rate=5e-4",
             "trainer.args.gradient_accumulation_steps=1",
             "trainer.args.eval_on_start=false",
@@ -66,7 +75,7 @@ def _unlearn(method: str) -> Command:
             "trainer.args.do_eval=false",
             "trainer.args.report_to=none",
         ),
-        f"saves/unlearn/{method}/model.safetensors",
+        f"saves/unlearn/{task}/model.safetensors",
     )
 
 
@@ -87,8 +96,8 @@ def _evaluate(name: str, model: str) -> Command:
     )
 
 
-def _outcome(folder: Path, name: str) -> Outcome:
-    results = folder / "saves" / "eval" / name
+def _outcome(folder: Path, name: str, task: str) -> Outcome:
+    results = folder / "saves" / "eval" / task
     summary = json.loads((results / "TOFU_SUMMARY.json").read_text())
     samples = json.loads((results / "TOFU_EVAL.json").read_text())["forget_Q_A_Prob"]["value_by_index"]
     return Outcome(
