@@ -58,6 +58,8 @@ def tests(found: Comparison) -> tuple[list[str], Rows]:
             rows.append(
                 [one.label, found.baselines[one.label], title, number(result.gain), better, *values, result.note]
             )
+    if not any(row[-1] for row in rows):
+        return head[:-1], [row[:-1] for row in rows]
     return head, rows
 
 

@@ -34,9 +34,9 @@ def trained(framework: Framework) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def found(framework: Framework, trained: list[Path]) -> Comparison:
-    for folder in trained[1:]:
-        task = ("task_name=compared", *NO_SLOW)
-        framework.evaluate(folder.relative_to(framework.folder), "experiment=eval/tofu/default", *task)
+    # In Hydra's quotes, for the name holds an equals sign.
+    model = Path(f"'{trained[1].relative_to(framework.folder)}'")
+    framework.evaluate(model, "experiment=eval/tofu/default", "task_name=compared", *NO_SLOW)
     return compare([*map(str, trained)], Options())
 
 

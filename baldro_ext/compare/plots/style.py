@@ -94,9 +94,10 @@ def panels(
     rows = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.7), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=same_rows, squeeze=False).flatten()
+    room = 60 // columns
+    size = 9.5 if max(map(len, titles)) <= room - 10 else 7.2
     for axes, title in zip(grid, titles, strict=False):
-        room = 60 // columns - 6
-        axes.set_title(shortened(title, room + 4), fontsize=9.5 if len(title) <= room - 4 else 7.2)
+        axes.set_title(shortened(title, room - 2), fontsize=size)
     for axes in grid[len(titles) :]:
         axes.remove()
     for axes in grid[max(0, len(titles) - columns) : len(titles)]:
