@@ -103,6 +103,12 @@ class Comparison:
         """Return a method's entry in one of the columns."""
         return self._cells[one.label, column.key]
 
+    def mean(self, one: Group, column: Metric, seeds: Sequence[int]) -> float | None:
+        """Return the mean over some seeds, on the metric's scale; over all runs where there are none to choose."""
+        values = [value for seed, value in self._scaled(one, column) if not seeds or seed in seeds]
+        found = spread(values)
+        return found.mean if found else None
+
     @cached_property
     def _cells(self) -> dict[tuple[str, str], Cell]:
         return {(one.label, column.key): self._cell(one, column) for one in self.groups for column in self.metrics}

@@ -30,24 +30,38 @@ def findings(found: Comparison) -> list[str]:
 def _sentence(found: Comparison, one: Group, columns: list[Metric]) -> str:
     against = found[found.baselines[one.label]]
     clauses = [clause for column in columns if (clause := _clause(found, one, against, column))]
-    return f"Against {against.label}, {one.label} {', and '.join(clauses)}." if clauses else ""
+    return (
+        f"Against {against.label}{_alone(found, one, columns)}, {one.label} {', and '.join(clauses)}."
+        if clauses
+        else ""
+    )
 
 
 def _clause(found: Comparison, one: Group, against: Group, column: Metric) -> str:
-    """Say how a metric moves: by which amount, and in how many seeds."""
-    cell, other = found.cell(one, column), found.cell(against, column)
-    if cell.spread is None or other.spread is None or cell.paired is None:
+    """Say how a metric moves, and in how many seeds."""
+    result = found.cell(one, column).paired
+    if result is None:
         return ""
-    before, after = other.spread.mean, cell.spread.mean
+    # Of the seeds that both have: with others in it, a mean could rise where every pair falls.
+    before, after = (found.mean(method, column, result.seeds) for method in (against, one))
+    if before is None or after is None:
+        return ""
     if number(before) == number(after):
         return f"leaves {_named(found, column)} at {number(after)}"
     words = f"{'raises' if after > before else 'lowers'} {_named(found, column)}"
-    return f"{words} from {number(before)} to {number(after)}{_agreement(cell.paired)}"
+    return f"{words} from {number(before)} to {number(after)}{_agreement(result)}"
+
+
+def _alone(found: Comparison, one: Group, columns: list[Metric]) -> str:
+    results = (found.cell(one, column).paired for column in columns)
+    return " in one seed" if max(len(result.seeds) for result in results if result) == 1 else ""
 
 
 def _agreement(result: Paired) -> str:
     seeds = len(result.seeds)
-    if seeds < 2 or not result.gain:
+    if seeds == 1:
+        return ""
+    if seeds == 0 or not result.gain:
         return f" ({result.note})" if result.note else ""
     better = result.gain > 0
     return f" ({'better' if better else 'worse'} in {result.better if better else result.worse} of {seeds} seeds)"

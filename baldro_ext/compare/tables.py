@@ -16,7 +16,10 @@ from baldro_ext.compare.statistics import WILCOXON_FROM, Paired, spread
 
 BEFORE = "before unlearning"
 RETAIN = "never saw it"
-LEGEND = "▲ better, ▼ worse than the baseline in every one of at least two seeds; △ ▽ on average, or with one seed."
+LEGEND = (
+    "▲ better, ▼ worse than the baseline in every one of at least two seeds; △ ▽ on average, or with one seed. "
+    "Marks and tests are of the seeds that both have."
+)
 Rows = list[list[str]]
 
 

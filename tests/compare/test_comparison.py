@@ -8,6 +8,7 @@ import pytest
 
 from baldro_ext.compare import Comparison, Options, compare
 from baldro_ext.compare.errors import MixedRunsError, NothingToCompareError
+from baldro_ext.compare.findings import findings
 from baldro_ext.compare.metrics import metric
 from tests.compare.folders import Workspace, write_evaluation
 
@@ -98,6 +99,12 @@ def test_seeds_are_paired_and_others_only_averaged(workspace: Workspace) -> None
     assert cell.paired is not None
     assert (cell.spread.mean, cell.spread.n) == (pytest.approx(0.3), 3)
     assert (cell.paired.seeds, cell.paired.gain) == ((0, 1), pytest.approx(0.15))
+
+
+def test_a_finding_is_of_the_common_seeds_so_that_others_cannot_turn_it_around(workspace: Workspace) -> None:
+    two_methods(workspace, {"NPO": [0.5, 0.6, 0.1], "BalDRO_DV": [0.4, 0.4]})
+    (first,) = findings(of(workspace, metrics=("forget_Q_A_Prob",)))
+    assert "lowers probability of the forget answer from 0.550 to 0.400 (better in 2 of 2 seeds)" in first
 
 
 def test_the_baseline_is_npo_unless_told_otherwise(workspace: Workspace) -> None:

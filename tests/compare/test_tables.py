@@ -56,6 +56,15 @@ def test_what_a_method_gains_and_costs_is_said_first(workspace: Workspace) -> No
     ]
 
 
+def test_one_seed_is_no_agreement(workspace: Workspace) -> None:
+    workspace.run("npo", "NPO", probabilities=[0.1, 0.6])
+    workspace.run("dv", "BalDRO_DV", probabilities=[0.1, 0.4])
+    assert findings(compare([str(workspace.folder / "saves/unlearn")], Options())) == [
+        "Against NPO in one seed, BalDRO_DV lowers what the worst 10% keep (probability of the forget answer) from 0.600 to "
+        "0.400, and leaves model utility at 0.800."
+    ]
+
+
 def test_it_is_said_where_no_method_helps(workspace: Workspace) -> None:
     first = findings(small(workspace, baseline="BalDRO_DV"))[0]
     assert first == "No method improves on its baseline in what the worst 10% keep (probability of the forget answer)."

@@ -53,8 +53,8 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Comparison], Figure | str]], ...
         "remainder_and_utility",
         "What the worst samples keep, against what the model can still do",
         "The aim is the lower right corner. Large marks are means over seeds, small ones the seeds: where clouds "
-        "overlap, the order of the methods is not settled. Methods off the grey line are beaten in both "
-        "respects by another.",
+        "overlap, the order of the methods is not settled. The grey line is the Pareto front of "
+        "the means: a method off it is beaten by another in one respect and not better in the other.",
         tradeoff.remainder,
     ),
     (

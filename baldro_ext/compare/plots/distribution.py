@@ -48,7 +48,7 @@ def _draw(found: Comparison, keys: tuple[str, ...]) -> Figure | str:
     style = looks(found)
     for methods, axes in zip(sets, grid, strict=True):
         share = found.options.worst_share
-        axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of the samples")
+        axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of samples")
         for place, one in enumerate(methods):
             colour = COLOURS[place % len(COLOURS)] if split else style[one.label].colour
             label = _variant(one) if split else one.label

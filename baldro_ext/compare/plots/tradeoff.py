@@ -127,7 +127,7 @@ def _front(axes: Axes, means: list[_Point], upwards: int) -> None:
     worst = bottom if upwards > 0 else top
     x = [left, *(x for x, _ in front), front[-1][0]]
     y = [front[0][1], *(y for _, y in front), worst]
-    axes.step(x, y, where="pre", color=GREY, linewidth=1.0, zorder=1, label="Pareto front of the means")
+    axes.step(x, y, where="pre", color=GREY, linewidth=1.0, zorder=1, label="Pareto front")
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
