@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,3 +52,18 @@ def test_even_forgetting_has_no_variation_and_nothing_left_has_none_to_state() -
 def test_what_has_no_balance_is_refused(values: dict[int, float], share: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         forget_balance(values, share)
+
+
+def test_by_hand() -> None:
+    found = forget_balance({"a": 0.1, "b": 0.9, "c": 0.2, "d": 0.7, "e": 0.1}, worst_share=0.4)
+    assert found.mean == pytest.approx(0.4)
+    assert found.worst_mean == pytest.approx(0.8)
+    assert (found.largest, found.worst) == (0.9, ("b", "d"))
+    assert found.variation == pytest.approx(math.sqrt((0.09 + 0.25 + 0.04 + 0.09 + 0.09) / 5) / 0.4)
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "count"), [(400, 0.1, 40), (30, 0.1, 3), (100, 0.29, 29), (5, 0.1, 1), (7, 1.0, 7)]
+)
+def test_rounding_noise_decides_no_sample(n: int, share: float, count: int) -> None:
+    assert len(forget_balance(dict(enumerate(range(n))), share).worst) == count

@@ -13,7 +13,8 @@ import numpy as np
 
 from baldro_ext.compare.metrics import STATISTICS, worst_is_largest
 from baldro_ext.compare.records import read_json
-from baldro_ext.compare.statistics import Values, balance
+from baldro_ext.compare.statistics import Values
+from baldro_ext.evaluation.forget_balance import forget_balance
 
 BENCHMARKS = ("TOFU", "MUSE")
 
@@ -33,8 +34,12 @@ class Samples:
     def statistic(self, key: str, name: str, worst_share: float) -> float:
         """Return `worst`, `largest` or `variation`; the worst are the smallest of what ought to be high."""
         sign = 1.0 if worst_is_largest(key) else -1.0
-        found = balance(sign * self.values, worst_share)
-        return abs(found.variation) if name == "variation" else sign * float(getattr(found, name))
+        found = forget_balance(
+            {index: sign * float(value) for index, value in zip(self.indices, self.values, strict=True)}, worst_share
+        )
+        if name == "variation":
+            return math.nan if found.variation is None else abs(found.variation)
+        return sign * (found.worst_mean if name == "worst" else found.largest)
 
 
 @dataclass(frozen=True)

@@ -15,49 +15,6 @@ WILCOXON_FROM = 6
 
 
 @dataclass(frozen=True)
-class Balance:
-    """How evenly a quantity is spread over samples, larger = less forgotten.
-
-    Attributes:
-        mean: Over all samples.
-        worst: Mean over the worst share of them.
-        largest: The largest value.
-        variation: Standard deviation (of the population) over mean; NaN where the mean is 0.
-        worst_indices: Positions of the worst share, the worst first.
-    """
-
-    mean: float
-    worst: float
-    largest: float
-    variation: float
-    worst_indices: tuple[int, ...]
-
-
-def balance(values: Values, worst_share: float) -> Balance:
-    """Return mean, worst, largest and variation of the values of single samples.
-
-    Args:
-        values: `(n,)`, finite, n at least 1; larger = less forgotten.
-        worst_share: In (0, 1]; whole samples, rounded down, at least one.
-    """
-    if not 0 < worst_share <= 1:
-        raise ValueError(f"worst_share={worst_share:g} is no share of the samples: use one in (0, 1], such as 0.1")
-    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError("values must be one finite number per sample, of at least one sample")
-    # 0.1 * 30 is 3.0000000000000004 and 0.29 * 100 is 28.999999999999996: a hair's breadth decides no sample.
-    count = max(1, math.floor(worst_share * len(values) + 1e-9))
-    order = np.argsort(-values, kind="stable")[:count]
-    mean = float(values.mean())
-    return Balance(
-        mean=mean,
-        worst=float(values[order].mean()),
-        largest=float(values[order[0]]),
-        variation=float(values.std() / mean) if mean else math.nan,
-        worst_indices=tuple(int(index) for index in order),
-    )
-
-
-@dataclass(frozen=True)
 class Spread:
     """Mean and sample standard deviation (n - 1) over seeds.
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
+from baldro_ext.evaluation.forget_balance import forget_balance
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -31,8 +33,7 @@ class Outcome:
     @property
     def worst_decile(self) -> float:
         """Mean over the tenth of the answers, at least one, that is remembered best."""
-        tenth = sorted(self.probabilities, reverse=True)[: max(1, len(self.probabilities) // 10)]
-        return math.fsum(tenth) / len(tenth)
+        return forget_balance(dict(enumerate(self.probabilities))).worst_mean
 
     @property
     def largest(self) -> float:

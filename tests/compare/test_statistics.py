@@ -5,56 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from fractions import Fraction
 
 import mpmath
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from baldro_ext.compare.statistics import balance, paired, spread
-
-
-def test_balance_by_hand() -> None:
-    found = balance(np.array([0.1, 0.9, 0.2, 0.7, 0.1]), worst_share=0.4)
-    assert found.mean == pytest.approx(0.4)
-    assert found.worst == pytest.approx(0.8)
-    assert (found.largest, found.worst_indices) == (0.9, (1, 3))
-    assert found.variation == pytest.approx(math.sqrt((0.09 + 0.25 + 0.04 + 0.09 + 0.09) / 5) / 0.4)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.fractions(Fraction(1, 50), 1))
-def test_the_worst_are_the_largest_whole_samples_of_the_share(values: list[float], share: Fraction) -> None:
-    count = max(1, math.floor(share * len(values)))
-    found = balance(np.array(values), float(share))
-    assert len(found.worst_indices) == count
-    assert found.worst == pytest.approx(math.fsum(sorted(values, reverse=True)[:count]) / count)
-
-
-@pytest.mark.parametrize(
-    ("n", "share", "count"), [(400, 0.1, 40), (30, 0.1, 3), (100, 0.29, 29), (5, 0.1, 1), (7, 1.0, 7)]
-)
-def test_rounding_noise_decides_no_sample(n: int, share: float, count: int) -> None:
-    assert len(balance(np.arange(n, dtype=float), share).worst_indices) == count
-
-
-def test_equal_values_are_taken_in_order_and_a_mean_of_zero_has_no_variation() -> None:
-    found = balance(np.zeros(4), 0.5)
-    assert found.worst_indices == (0, 1)
-    assert math.isnan(found.variation)
-
-
-@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match="use one in"):
-        balance(np.ones(3), share)
-
-
-@pytest.mark.parametrize("values", [[], [math.nan], [[1.0]]])
-def test_values_that_are_no_numbers_are_refused(values: list[float]) -> None:
-    with pytest.raises(ValueError, match="one finite number per sample"):
-        balance(np.array(values, dtype=np.float64), 0.1)
+from baldro_ext.compare.statistics import paired, spread
 
 
 def test_spread_is_that_of_a_sample() -> None:

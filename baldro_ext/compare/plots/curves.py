@@ -12,7 +12,8 @@ from baldro_ext.compare.comparison import Comparison
 from baldro_ext.compare.grouping import Group
 from baldro_ext.compare.metrics import metric
 from baldro_ext.compare.plots.style import legend_below, looks, name_panels, panels
-from baldro_ext.compare.statistics import Values, balance
+from baldro_ext.compare.statistics import Values
+from baldro_ext.evaluation.forget_balance import forget_balance
 
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
 
@@ -33,7 +34,7 @@ def forgetting(found: Comparison) -> Figure | str:
         colour = style[one.label].colour
         lines = [np.column_stack((x, sample)) for sample in values.T]
         axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.5, alpha=min(0.6, 0.1 + 8 / len(lines))))
-        worst = [balance(row, found.options.worst_share).worst for row in values]
+        worst = [forget_balance(dict(enumerate(row)), found.options.worst_share).worst_mean for row in values]
         axes.plot(x, worst, "--", color="black", label=f"mean of the worst {100 * found.options.worst_share:g}%")
         axes.plot(x, values.mean(axis=1), "-", color="black", label="mean of all")
         axes.set_ylim(0, None)
