@@ -20,10 +20,10 @@ def upstream(
         bool, typer.Option("--description", help="Print the text of the pull request and change nothing.")
     ] = False,
 ) -> None:
-    """Turn a checkout into the pull request to open-unlearning.
+    """Make the pull request that brings BalDRO upstream.
 
-    The checkout must be at a commit that `baldro framework list` names, without changes. Nothing is
-    committed or pushed. Running it again changes nothing.
+    Writes it into a checkout of open-unlearning that is at a commit which `baldro framework list` names
+    and has no changes. Nothing is committed or pushed. Running it again changes nothing.
 
     \b
     Examples:
