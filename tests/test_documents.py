@@ -35,6 +35,7 @@ class Rule(NamedTuple):
 
 RULES = (
     Rule(r"\bsrc/(train|eval)\.py\b", "compose", "they need a GPU and models; those for a CPU run as well"),
+    Rule(r"^make quality$", "elsewhere", "the framework's own; test_upstream.py does what it does"),
     Rule(r"^(\S+=\S+ )?make ", "plan", "they install environments, or run these very tests"),
     Rule(r"^(\S*/)?baldro workspace tofu toy$", "elsewhere", "the fixture `toy` makes the folder by it"),
     Rule(r"^(\S*/)?baldro workspace\b", "elsewhere", "test_benchmarks.py makes a small one"),
