@@ -38,7 +38,7 @@ $(VENV)/installed: pyproject.toml constraints/$(GENERATION).txt
 	@echo "Installing into $(VENV), a few minutes the first time"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --constraint constraints/$(GENERATION).txt torch setuptools wheel hatchling editables
-	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[framework,test]"
+	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[framework,sweep,test]"
 	@touch $@
 
 clean:

@@ -27,7 +27,7 @@ def open_unlearning_is_loaded() -> bool:
 
 def add_to(search_path: ConfigSearchPath) -> None:
     """Register trainers and resolvers, and append the configurations to a Hydra search path, once."""
-    _register_classes()
+    register_classes()
     if not _is_on(search_path):
         search_path.append("baldro_ext", f"file://{config_directory()}")
 
@@ -57,7 +57,7 @@ def register() -> None:
             f"open-unlearning is not on sys.path ({problem}): put the src folder of a checkout first on it, "
             "as in sys.path.insert(0, 'open-unlearning/src')"
         )
-    _register_classes()
+    register_classes()
     hydra = GlobalHydra.instance()
     if hydra.is_initialized() and not _is_on(hydra.config_loader().get_search_path()):
         raise RuntimeError(
@@ -66,7 +66,8 @@ def register() -> None:
         )
 
 
-def _register_classes() -> None:
+def register_classes() -> None:
+    """Put trainers, the metric and resolvers into the registries of this process."""
     from baldro_ext.hosts import open_unlearning, resolvers
 
     open_unlearning.register()

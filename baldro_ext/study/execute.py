@@ -188,6 +188,8 @@ def _carry_out(
         try:
             runner.run(command)
         except RunError:
+            if stopped.is_set():
+                return failures
             progress(f"{command.name}: FAILED, see {runner.log(command)}")
             failures.append(Failure(command.name, runner.log(command), _reason(runner.log(command))))
             if command is run.training:
