@@ -24,8 +24,10 @@ def configs(tmp_path: Path) -> Path:
         ("model", "small", "model_args: {path: null}\n"),
         ("trainer", "Mine", "args: {seed: 0, report_to: none, max_steps: 1}\nmethod_args: {regex: null}\n"),
         ("experiment", "x", ""),
+        ("eval/balance", "tofu", ""),
+        ("sweep", "jobs", ""),
     ):
-        (tmp_path / group).mkdir()
+        (tmp_path / group).mkdir(parents=True)
         (tmp_path / group / f"{option}.yaml").write_text(text)
     return tmp_path
 
@@ -36,6 +38,7 @@ def configs(tmp_path: Path) -> Path:
         ([], "tofu_forget10_small_Mine"),
         (["forget_split=forget05"], "tofu_forget05_small_Mine"),
         (["experiment=x", "retain_logs_path=a/b.json", "trainer.args.report_to=wandb"], "tofu_forget10_small_Mine"),
+        (["+eval/balance=tofu", "+sweep=jobs", "+grid.beta=1"], "tofu_forget10_small_Mine"),
         (["trainer.args.seed=1", "+trainer.args.lr=1e-5"], "tofu_forget10_small_Mine_seed=1_lr=1e-5"),
         (["model.model_args.path=here"], "tofu_forget10_small_Mine_path=here"),
         (["~trainer.args.max_steps"], "tofu_forget10_small_Mine_no-trainer.args.max_steps"),

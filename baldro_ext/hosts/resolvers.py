@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 # Already part of the name, or without influence on the trained model.
 _SILENT = re.compile(
     r"(experiment|trainer|model|hardware|sweep|grid\..*|task_name|forget_split|holdout_split|data_split|retain_logs_path"
-    r"|model\.tokenizer_args\..*|eval\..*|hydra\..*|paths\..*"
+    r"|model\.tokenizer_args\..*|eval[./].*|hydra\..*|paths\..*"
     r"|trainer\.args\.(report_to|logging_.*|eval_.*|do_eval|save_.*))(=|$)"
 )
 _FAMILIAR = re.compile(r"^(trainer\.args|trainer\.method_args|model\.model_args)\.")
