@@ -97,6 +97,13 @@ def test_the_result_of_other_settings_is_not_taken_for_ones_own(application: Pat
     assert calls(application) == ["2"]
 
 
+def test_jobs_named_by_their_number_are_refused(application: Path) -> None:
+    refused = sweep(application, "x=1,2", "task_name=run_${hydra:job.num}")
+    assert refused.returncode == 1
+    assert "depends on its number" in refused.stderr
+    assert not (application / "calls").exists()
+
+
 def test_an_objective_that_was_not_evaluated_names_what_was(application: Path) -> None:
     failed = sweep(application, "x=1", "hydra.callbacks.baldro.objective=[extraction]")
     assert failed.returncode == 1

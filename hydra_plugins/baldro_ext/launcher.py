@@ -14,6 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
+from omegaconf.errors import InterpolationToMissingValueError
 
 from baldro_ext.sweep import Job, SweepError, log_file
 
@@ -59,6 +60,11 @@ class UnfinishedLauncher(Launcher):
         try:
             HydraConfig.instance().set_config(config)  # names of runs are made from it
             folder = Path(config.paths.output_dir)
+        except InterpolationToMissingValueError:
+            raise SweepError(
+                "where a job saves its model depends on its number, by which it cannot be told from others in the next "
+                "sweep: use a task_name of its settings, as run_${trainer.args.seed}"
+            ) from None
         finally:
             HydraConfig.instance().cfg = before
         job = Job.read(folder)

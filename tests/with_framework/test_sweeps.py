@@ -12,8 +12,6 @@ from .conftest import TRAIN, Framework
 
 pytestmark = pytest.mark.framework
 SHORT = ("experiment=unlearn/tofu", "+trainer.args.max_steps=1", "trainer.args.per_device_train_batch_size=4")
-# So that this module's runs have names of their own.
-OURS = ("+trainer.args.run_name=sweep", "trainer.args.weight_decay=0.02")
 
 
 def test_hydras_multirun_as_it_is(framework: Framework) -> None:
@@ -29,7 +27,7 @@ def test_the_papers_grid_by_submitit_with_a_job_that_fails(framework: Framework)
         *("-m", "+sweep=paper", "hydra/launcher=unfinished_local", "hydra.launcher.inner.timeout_min=10"),
         *("trainer=BalDRO_DV", "grid.learning_rate=1e-4", "grid.batch=4", 'grid.beta="2,none"', "grid.lambda=0.5"),
         *SHORT[:2],
-        *OURS,
+        "task_name=grid_${trainer.method_args.dv_beta}",
         "~eval.tofu",
         *TRAIN,
     )
@@ -37,8 +35,8 @@ def test_the_papers_grid_by_submitit_with_a_job_that_fails(framework: Framework)
     printed = framework.run(train, *command, ok=False)
     assert "1 of 2 jobs failed; the same command tries them again:" in printed
     assert "dv_beta='none' is no number" in printed
-    jobs = [Job.read(file.parent) for file in framework.saved("").glob("*_BalDRO_DV_*run_name*/sweep.json")]
-    assert sorted(job.status for job in jobs if job) == ["done", "failed"]
+    jobs = [Job.read(framework.saved(f"grid_{beta}")) for beta in ("2", "none")]
+    assert [job and job.status for job in jobs] == ["done", "failed"]
     again = framework.run(train, *command, ok=False)
     assert "1 of 2 jobs are done and not run again." in again
     assert "1 of 1 jobs failed" in again
@@ -48,22 +46,21 @@ def test_optuna_maximises_metrics_of_the_last_evaluation(framework: Framework) -
     own = tuple(override for override in TRAIN if "eval_strategy" not in override)
     framework.train(
         *("-m", "+sweep=optuna", "hydra.sweeper.n_trials=2", "hydra.callbacks.baldro.objective=[-forget_Q_A_Prob]"),
-        *("trainer=BalDRO_DV", "trainer.args.learning_rate=choice(1e-4,1e-2)"),
+        *("trainer=BalDRO_DV", "trainer.args.learning_rate=interval(1e-4,1e-2)"),
         *SHORT,
-        *OURS,
+        "task_name=search_${trainer.args.learning_rate}",
         "trainer.args.eval_strategy=epoch",
         "eval/tofu_metrics@eval.tofu.tofu_metrics=[forget_Q_A_Prob]",
         common=own,
     )
-    files = list(framework.saved("").glob("*_BalDRO_DV_learning_rate*/sweep.json"))
-    jobs = {file.parent: Job.read(file.parent) for file in files}
-    assert len(jobs) == 2
     values = []
-    for folder, job in jobs.items():
+    for folder in framework.saved("").glob("search_*"):
+        job = Job.read(folder)
         assert job is not None
         (summary,) = folder.glob("checkpoint-1/evals/TOFU_SUMMARY.json")
         assert job.value == -json.loads(summary.read_text())["forget_Q_A_Prob"]
         values.append(job.value)
+    assert len(values) == 2
     best = (framework.saved("") / "optimization_results.yaml").read_text()
     assert f"best_value: {max(values)}" in best
 
