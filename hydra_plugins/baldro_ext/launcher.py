@@ -14,7 +14,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
-from omegaconf.errors import InterpolationToMissingValueError
 
 from baldro_ext.sweep import Job, SweepError, log_file
 
@@ -56,17 +55,12 @@ class UnfinishedLauncher(Launcher):
 
     def _known(self, overrides: Sequence[str]) -> JobReturn | None:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        before = HydraConfig.instance().cfg
-        try:
-            HydraConfig.instance().set_config(config)  # names of runs are made from it
-            folder = Path(config.paths.output_dir)
-        except InterpolationToMissingValueError:
+        folder, other = (_folder(config, number) for number in (0, 1))
+        if folder != other:
             raise SweepError(
                 "where a job saves its model depends on its number, by which it cannot be told from others in the next "
                 "sweep: use a task_name of its settings, as run_${trainer.args.seed}"
-            ) from None
-        finally:
-            HydraConfig.instance().cfg = before
+            )
         job = Job.read(folder)
         if job is None or job.status != "done":
             return None
@@ -78,6 +72,18 @@ class UnfinishedLauncher(Launcher):
         done = JobReturn()
         done.overrides, done.status, done.return_value = list(overrides), JobStatus.COMPLETED, job.value
         return done
+
+
+def _folder(config: DictConfig, number: int) -> Path:
+    """Return where a job saves its model if it is the job of this number."""
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.job.num = number
+    before = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(config)  # names of runs are made from it
+        return Path(config.paths.output_dir)
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def _report(results: Sequence[JobReturn]) -> None:
