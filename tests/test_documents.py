@@ -41,7 +41,7 @@ RULES = (
     Rule(r"^(\S*/)?baldro workspace\b", "elsewhere", "test_benchmarks.py makes a small one"),
     Rule(r"^(\S*/)?baldro demo\b", "elsewhere", "test_demo.py runs it in a folder of its own"),
     Rule(r"baldro framework install\b", "elsewhere", "test_framework.py and test_cli.py install a small repository"),
-    Rule(r"^(\S*/)?baldro (--help|doctor|framework (list|path))", "run"),
+    Rule(r"^(\S*/)?baldro (--help|doctor|framework (list|path)|\w+ --help)", "run"),
     Rule(
         r"^baldro (run|compare|bench|upstream)\b",
         "parse",
