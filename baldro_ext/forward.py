@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from baldro_ext.likelihood import IGNORE_INDEX, AnswerLogProbs, predicted_log_probs
 
@@ -50,9 +51,9 @@ class AnswerForward:
             batch: `input_ids`, `attention_mask` and `labels`, each `(B, T)`; T may include padding on either side.
 
         Returns:
-            Log-probabilities `(B, K)`, K at most T - 1, and the model's outputs, with as many logits.
+            Log-probabilities `(B, K)`, 1 <= K <= max(1, T - 1), and the model's outputs, with as many logits.
         """
-        targets = batch["labels"][:, 1:]
+        targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)  # the last position: nothing
         needed = (targets != IGNORE_INDEX).any(0).nonzero()[:, 0]
         if len(needed) == 0:  # one position, so that there is a graph
             needed = torch.zeros(1, dtype=torch.int64, device=targets.device)

@@ -71,6 +71,8 @@ BATCHES: dict[str, list[tuple[list[int], list[int]]]] = {
     "labels inside the prompt": [sample(14, [range(2, 4), range(10, 14)], 7), sample(10, [range(6, 8)], 8)],
     "every token that has one before it": [sample(11, [range(1, 11)], 9), sample(6, [range(1, 6)], 10)],
     "a sample without answer": [sample(9, [range(5, 9)], 11), sample(7, [], 12)],
+    "no answer at all": [sample(5, [], 13), sample(3, [], 14)],
+    "a lone token": [sample(1, [], 15)],
 }
 
 
