@@ -176,6 +176,11 @@ class BalDROMixin(_Host):
         window = self._window or min(steps, len(self.callback_handler.train_dataloader))
         return float(steps / window)
 
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Count those of training once on each batch, for `total_flos`; the host finds no tokens in a pair of them."""
+        of_batch = super().floating_point_ops
+        return sum(of_batch(dict(batch)) for batch in inputs.values())
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add means over the micro-batches since the last logging step, and the number of answerless samples."""
         if "loss" in logs and self._journal:
