@@ -106,12 +106,21 @@ def _by_seed(run: Run) -> tuple[bool, int]:
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     variants: dict[str, list[_Settings]] = {}
+    named = {(run.trainer, _frozen(run)) for run in runs if run.label is not None and run.label == run.trainer}
     for run in runs:
-        if run.label is None and run.trainer is not None:
+        if run.trainer is not None and run.label in (None, run.trainer):
             of_trainer = variants.setdefault(run.trainer, [])
             if (settings := _frozen(run)) not in of_trainer:
                 of_trainer.append(settings)
-    return [run.label or (_label(run, variants[run.trainer]) if run.trainer else run.place.name) for run in runs]
+    found = []
+    for run in runs:
+        if run.label is not None or run.trainer is None:
+            found.append(run.label or run.place.name)
+        elif (run.trainer, _frozen(run)) in named:
+            found.append(run.trainer)
+        else:
+            found.append(_label(run, variants[run.trainer]))
+    return found
 
 
 def _label(run: Run, variants: Sequence[_Settings]) -> str:

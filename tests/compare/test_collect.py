@@ -120,6 +120,14 @@ def test_a_study_note_names_the_method(workspace: Workspace) -> None:
     assert run.commands == ("python src/train.py", "python src/eval.py")
 
 
+def test_a_run_without_a_note_does_not_pass_for_a_noted_one_with_other_settings(workspace: Workspace) -> None:
+    noted, _ = (workspace.run(f"plain_{seed}", "BalDRO_DV", seed, dv_beta=1.0) for seed in (0, 1))
+    write(noted / "study.json", {"label": "BalDRO_DV"})
+    workspace.run("other", "BalDRO_DV", 0, dv_beta=5.0)
+    found = group([run for run in read(workspace.folder / "saves") if run.place.training])
+    assert {one.label: one.seeds for one in found} == {"BalDRO_DV": (0, 1), "BalDRO_DV dv_beta=5.0": (0,)}
+
+
 def test_runs_of_other_versions_are_compared_and_the_versions_told(workspace: Workspace) -> None:
     for task, trainer, version in (("a", "NPO", "4.45.1"), ("b", "BalDRO_DV", "4.51.3")):
         path = workspace.run(task, trainer)
