@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from baldro_ext.compare import Comparison, Options, compare, plots
@@ -120,6 +121,21 @@ def test_the_hardest_are_read_in_their_rank(found: Comparison) -> None:
 
 def test_framework_trainers_have_no_weights_to_draw(found: Comparison) -> None:
     assert len(weights.course(found["NPO"].runs[0], "largest_weight")[0]) == 0
+
+
+def test_panels_of_one_axis_show_all_values_and_their_text(workspace: Workspace) -> None:
+    """Eight methods, a panel per forget loss: one has forgotten all, one nothing."""
+    for base, values in (("GradDiff", [1e-9, 1e-7]), ("SimNPO", [0.5, 0.9]), ("NPO", [0.1, 0.3])):
+        workspace.run(base, base, probabilities=values)
+        for name in ("BalDRO_DV", "BalDRO_G"):
+            workspace.run(f"{name}_{base}", f"{name}_{base}", probabilities=values, base=base)
+    figure = distribution.probability(compare([str(workspace.folder / "saves/unlearn")], Options()))
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == 3
+    assert all(axes.get_xlim()[0] == 0 and axes.get_xlim()[1] > 0.9 for axes in figure.axes)
+    figure.draw_without_rendering()
+    label = next(text for text in figure.findobj(Text) if text.get_text() == "probability of the forget answer")
+    assert label.get_window_extent().x1 <= figure.bbox.width
 
 
 @pytest.mark.parametrize("count", [3, 12])

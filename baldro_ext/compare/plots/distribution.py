@@ -55,8 +55,8 @@ def _draw(found: Comparison, keys: tuple[str, ...]) -> Figure | str:
             _line(axes, _pooled(one, key), colour, _LINES[place % len(_LINES)], label)
         _line(axes, before(found, key), GREY, ":", "before unlearning")
         _line(axes, _of(found.retain, key), "black", ":", "model that never saw it")
-        axes.set_xlim(0, None)
         axes.set_ylim(0, 1.02)
+    grid[0].set_xlim(0, None)  # of all panels, and so once all lines are there: it ends the scaling to data
     legend_below(figure, grid[0])
     return figure
 

@@ -86,7 +86,7 @@ def panels(
     Args:
         titles: Of the panels.
         quantity: Name of the vertical axis, written above all.
-        across: Name of the horizontal axis.
+        across: Name of the horizontal axis, written once below all.
         height: Of one panel, inches.
         same_rows: Whether the vertical axis is common.
     """
@@ -101,8 +101,8 @@ def panels(
     for axes in grid[len(titles) :]:
         axes.remove()
     for axes in grid[max(0, len(titles) - columns) : len(titles)]:
-        axes.set_xlabel(across)
         axes.tick_params(labelbottom=True)
+    figure.supxlabel(across, fontsize=9.5)
     # Left, above the first panel; a suptitle is centred by default.
     figure.suptitle(quantity, x=0.01, ha="left", fontsize=9.5)
     return figure, list(grid[: len(titles)])
