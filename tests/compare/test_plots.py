@@ -135,7 +135,9 @@ def test_panels_of_one_axis_show_all_values_and_their_text(workspace: Workspace)
     assert all(axes.get_xlim()[0] == 0 and axes.get_xlim()[1] > 0.9 for axes in figure.axes)
     figure.draw_without_rendering()
     label = next(text for text in figure.findobj(Text) if text.get_text() == "probability of the forget answer")
-    assert label.get_window_extent().x1 <= figure.bbox.width
+    box = label.get_window_extent()
+    assert box.x1 <= figure.bbox.width
+    assert not any(box.overlaps(text.get_window_extent()) for text in figure.legends[0].get_texts())
 
 
 @pytest.mark.parametrize("count", [3, 12])

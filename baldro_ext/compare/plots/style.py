@@ -102,7 +102,8 @@ def panels(
         axes.remove()
     for axes in grid[max(0, len(titles) - columns) : len(titles)]:
         axes.tick_params(labelbottom=True)
-    figure.supxlabel(across, fontsize=9.5)
+    # Once, from the left, for it may be wider than a panel; a supxlabel would lie on the legend.
+    grid[(rows - 1) * columns].set_xlabel(across, loc="left")
     # Left, above the first panel; a suptitle is centred by default.
     figure.suptitle(quantity, x=0.01, ha="left", fontsize=9.5)
     return figure, list(grid[: len(titles)])
