@@ -124,7 +124,7 @@ def test_framework_trainers_have_no_weights_to_draw(found: Comparison) -> None:
 
 
 def test_panels_of_one_axis_show_all_values_and_their_text(workspace: Workspace) -> None:
-    """Eight methods, a panel per forget loss: one has forgotten all, one nothing."""
+    """Nine methods, a panel per forget loss: one has forgotten all, one nothing."""
     for base, values in (("GradDiff", [1e-9, 1e-7]), ("SimNPO", [0.5, 0.9]), ("NPO", [0.1, 0.3])):
         workspace.run(base, base, probabilities=values)
         for name in ("BalDRO_DV", "BalDRO_G"):
