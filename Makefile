@@ -35,9 +35,10 @@ install: $(VENV)/installed
 # In two steps, because deepspeed's build looks at the installed torch.
 $(VENV)/installed: pyproject.toml constraints/$(GENERATION).txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or set PYTHON=/path/to/it"; exit 1; }
-	@echo "Installing into $(VENV), a few minutes the first time"
+	@echo "Installing into $(VENV), once: torch first, a minute or so"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --constraint constraints/$(GENERATION).txt torch setuptools wheel hatchling editables
+	@echo "Installing what the framework needs, and this package: two minutes or so"
 	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[framework,sweep,test]"
 	@touch $@
 
