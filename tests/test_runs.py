@@ -249,7 +249,15 @@ def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
 ) -> None:
     command = [sys.executable, "-m", "baldro_ext.cli", "run", "NPO", "slow=NPO:trainer.args.sleep=60"]
     command += ["--folder", str(runner.folder), "--checkout", str(checkout)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # Tests that a shell runs in its background inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while "unlearn slow_seed0" not in calls(runner):
         time.sleep(0.05)
     started = time.monotonic()

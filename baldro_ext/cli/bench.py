@@ -85,12 +85,12 @@ def bench(
         )
     with reported():
         _refuse_to_replace([out / f"{name}.json", out / f"{name}.png"], overwrite)
-        plan = _plan(device, dtype, rounds, checkpointing, peak_tflops)
         from baldro_ext.bench import pictures, result, run
         from baldro_ext.bench.workload import Load
 
         size, load = _sized(shape, hidden, layers, vocabulary), Load(batch, length, prompt)
         chosen = _bases(bases)
+        plan = _plan(device, dtype, rounds, checkpointing, peak_tflops)
         out.mkdir(parents=True, exist_ok=True)
         if growth:
             grown = run.growth(plan, size, load)
