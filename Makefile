@@ -1,6 +1,6 @@
 # make demo   show the method working, on a small model made on the spot
 # make test   style, types and all tests, with the framework generation G2
-# make test-all   as CI: the framework tests in G1 and G3 too
+# make test-all   as CI: in G1 and G3 too, what depends on framework or transformers
 
 GENERATION ?= G2
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v -c pass 2>/dev/null && echo python$$v && break; done)
@@ -28,7 +28,7 @@ test-all: test
 	$(MAKE) test-framework GENERATION=G3
 
 test-framework: install
-	$(RUN) pytest -n 2 -m framework $(TESTS)
+	$(RUN) pytest -n 2 -m "framework or transformers" $(TESTS)
 
 install: $(VENV)/installed
 

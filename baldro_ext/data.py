@@ -68,14 +68,22 @@ class ForgetRetainCollator:
 
 
 def encode_answers(
-    tokenizer: Any, rows: Iterable[Mapping[str, str]], *, max_length: int = 512
+    tokenizer: Any,
+    rows: Iterable[Mapping[str, str]],
+    *,
+    system_prompt: str | None = None,
+    max_length: int = 512,
+    **template: Any,
 ) -> list[dict[str, list[int]]]:
     """Return samples whose labels are the answers, in the layout of the tokenizer's chat template.
 
     Args:
         tokenizer: With a chat template.
         rows: With `question` and `answer`; other keys are ignored.
+        system_prompt: Begins every conversation; should be that with which the model was trained.
         max_length: Tokens after which a conversation is cut off.
+        template: Variables of the chat template, such as `date_string` of Llama 3. A template that puts in today's date
+            makes other samples each day, of which a run of yesterday does not resume.
 
     Raises:
         ValueError: There is no chat template, or it does not put the answer after the prompt.
@@ -85,14 +93,17 @@ def encode_answers(
             "the tokenizer has no chat template to lay out questions and answers with: set tokenizer.chat_template, or "
             "pass samples of input_ids and labels instead"
         )
-    return [_encode(tokenizer, row, max_length) for row in rows]
+    start = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [_encode(tokenizer, start, row, max_length, template) for row in rows]
 
 
-def _encode(tokenizer: Any, row: Mapping[str, str], max_length: int) -> dict[str, list[int]]:
-    question = {"role": "user", "content": row["question"]}
-    answer = {"role": "assistant", "content": row["answer"]}
-    prompt = tokenizer.apply_chat_template([question], add_generation_prompt=True, return_dict=False)
-    ids = tokenizer.apply_chat_template([question, answer], return_dict=False)
+def _encode(
+    tokenizer: Any, start: list[dict[str, str]], row: Mapping[str, str], max_length: int, template: dict[str, Any]
+) -> dict[str, list[int]]:
+    asked = [*start, {"role": "user", "content": row["question"]}]
+    answered = [*asked, {"role": "assistant", "content": row["answer"]}]
+    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False, **template)
+    ids = tokenizer.apply_chat_template(answered, return_dict=False, **template)
     if ids[: len(prompt)] != prompt:
         raise ValueError(
             "the chat template does not continue its generation prompt with the answer, so the answer's tokens cannot "

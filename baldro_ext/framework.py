@@ -76,7 +76,10 @@ _G1 = Generation("G1", "d3d7cf9e6b3c125d16687d4232680d8d83548f1a", "4.45.1", "0.
 _G2 = Generation("G2", "4ad738aaf60f6a4385f6e2506d01da99e76c31f3", "4.51.3", "0.4.11", "upstream, Mar 2026")
 _G3 = Generation("G3", "c3301d85484e706da7481dd0cb23022d6693c9c1", "5.5.4", "0.4.11", "proposed, Jun 2026")
 GENERATIONS: dict[str, Generation] = {gen.name: gen for gen in (_G1, _G2, _G3)}
+"""By name, the oldest first."""
 PRIMARY = "G2"
+REQUIRES = ("datasets", "deepspeed", "hydra-colorlog", "lm-eval", "rouge-score", "scikit-learn", "scipy")
+"""Distributions that a checkout imports, beside those that this package needs itself."""
 
 
 def generation(name: str, known: Mapping[str, Generation] = GENERATIONS) -> Generation:
@@ -98,10 +101,14 @@ def made_for(transformers: str, known: Mapping[str, Generation] = GENERATIONS) -
     )
 
 
+def cache() -> Path:
+    """Return the absolute cache folder, whether or not it is there."""
+    return Path(os.environ.get("BALDRO_CACHE") or user_cache_path("baldro_ext")).expanduser().absolute()
+
+
 def location(gen: Generation) -> Path:
     """Return the absolute folder where the checkout of `gen` belongs, whether or not it is there."""
-    root = os.environ.get("BALDRO_CACHE") or user_cache_path("baldro_ext")
-    return Path(root).expanduser().absolute() / "open-unlearning" / f"{gen.name}-{gen.commit[:7]}"
+    return cache() / "open-unlearning" / f"{gen.name}-{gen.commit[:7]}"
 
 
 def state(gen: Generation) -> State:

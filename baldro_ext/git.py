@@ -16,11 +16,12 @@ class GitError(BaldroError):
 
 
 # The user's own settings stay in force (proxies, credentials), except those that change content,
-# start other programs, or write in the background while the folder is being renamed.
+# start other programs, wait for ever, or write in the background while the folder is being renamed.
 _SETTINGS = (
     *("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.attributesFile=/dev/null"),
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false"),
     *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
+    *("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=30"),  # a server that never answers is given up
 )
 # Set when git itself runs us (in a hook): they would redirect every command to that repository.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")

@@ -1,7 +1,7 @@
 """Which forget sample is which, from the dataset to the loss; and the random draws of a run, so it can resume.
 
-Wraps a dataset of `{"forget": sample, "retain": sample}` items with a `forget` dataset inside, as
-open-unlearning's `ForgetRetainDataset`, and its collator. The model's inputs stay as they are.
+Wraps a dataset of `{"forget": sample, "retain": sample}` items with the forget samples, in the same order, in its
+attribute `forget`, as open-unlearning's `ForgetRetainDataset`, and its collator. The model's inputs stay as they are.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Indexed(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {**self.samples[index], INDEX: index}
+
+
+def without_index(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sample as its dataset gave it."""
+    return {key: value for key, value in sample.items() if key != INDEX}
 
 
 class DrawHistory:
@@ -75,23 +80,21 @@ class DrawHistory:
 
 
 class Pairs(Dataset[dict[str, Any]]):
-    """A forget-retain dataset whose forget samples carry their index."""
+    """A forget-retain dataset whose forget samples carry their index.
+
+    Attributes:
+        forget: The forget set.
+        drawn_once: Whether an epoch draws every forget sample once, and not at random beside the retain set.
+    """
 
     def __init__(self, dataset: Any, draws: DrawHistory) -> None:
-        self._dataset = copy.copy(dataset)
-        self._dataset.forget = Indexed(dataset.forget)
+        self.forget = Indexed(dataset.forget)
+        self.drawn_once = getattr(dataset, "anchor", "forget") == "forget"
+        if not self.drawn_once:  # only the dataset itself knows which sample it draws
+            dataset = copy.copy(dataset)
+            dataset.forget = self.forget
+        self._dataset = dataset
         self._draws = draws
-
-    @property
-    def forget(self) -> Indexed:
-        """The forget set."""
-        forget: Indexed = self._dataset.forget
-        return forget
-
-    @property
-    def drawn_once(self) -> bool:
-        """Whether an epoch draws every forget sample once, and not at random beside the retain set."""
-        return getattr(self._dataset, "anchor", "forget") == "forget"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -103,8 +106,8 @@ class Pairs(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         self._draws.before_sample()
-        item: dict[str, Any] = self._dataset[index]
-        return item
+        item = self._dataset[index]
+        return {**item, "forget": {**item["forget"], INDEX: index}} if self.drawn_once else item
 
 
 class IndexedCollator:
@@ -120,9 +123,6 @@ class IndexedCollator:
             return self._collator(items)
         self._draws.after_batch()
         indices = torch.tensor([item["forget"][INDEX] for item in items])
-        plain = [
-            {**item, "forget": {key: value for key, value in item["forget"].items() if key != INDEX}} for item in items
-        ]
-        batch = self._collator(plain)
+        batch = self._collator([{**item, "forget": without_index(item["forget"])} for item in items])
         batch["forget"][INDEX] = indices
         return batch

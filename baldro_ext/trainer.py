@@ -23,7 +23,7 @@ from baldro_ext.forward import AnswerForward
 from baldro_ext.group_pass import forget_term
 from baldro_ext.likelihood import IGNORE_INDEX, AnswerLogProbs
 from baldro_ext.robust_loss import ForgetTerm
-from baldro_ext.samples import INDEX, DrawHistory, IndexedCollator, Pairs
+from baldro_ext.samples import INDEX, DrawHistory, IndexedCollator, Pairs, without_index
 from baldro_ext.scope import Scope
 from baldro_ext.settings import Settings
 from baldro_ext.weighting import diagnostics
@@ -192,9 +192,11 @@ class BalDROMixin(_Host):
 
     def forget_answers(self, model: nn.Module, samples: list[Any]) -> AnswerLogProbs:
         """Return the answers' log-probabilities of some samples, in the precision of training."""
-        batch = self._prepare_inputs(self.data_collator([{"forget": {INDEX: 0, **sample}} for sample in samples]))
+        # A collator may insist on something to retain, which is not used here.
+        items = [{"forget": {INDEX: 0, **sample}, "retain": without_index(sample)} for sample in samples]
+        batch = self._prepare_inputs(self.data_collator(items)["forget"])
         with self.compute_loss_context_manager():
-            return self._forward(model, batch["forget"])[0]
+            return self._forward(model, batch)[0]
 
     def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
         """Bring the rows `(m, k)` float64 of all ranks together; `baldro_ext.scope.Gather`.

@@ -57,6 +57,21 @@ def test_what_is_there_already_stays_and_is_named(tmp_path: Path, mine: str) -> 
     assert (tmp_path / mine).read_text() == "mine"
 
 
+def test_links_of_ones_own_stay(tmp_path: Path, checkout: Path) -> None:
+    mine = tmp_path / "elsewhere" / "mine"
+    (mine / "src").mkdir(parents=True)
+    toy = tmp_path / "toy"
+    toy.mkdir()
+    (toy / "src").symlink_to(mine / "src")
+    lay_out(BENCHMARKS["wmdp"], toy, checkout)
+    assert (toy / "src").resolve() == mine / "src"
+    (toy / STAND_IN).unlink()
+    (toy / STAND_IN).symlink_to(mine)
+    with pytest.raises(WorkspaceError, match="zephyr"):
+        lay_out(BENCHMARKS["wmdp"], toy, checkout)
+    assert (toy / STAND_IN).resolve() == mine
+
+
 def test_the_command_prints_what_to_type_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BALDRO_CACHE", str(tmp_path / "empty"))
     result = run(app, ["workspace", "wmdp", str(tmp_path / "toy")])
@@ -69,6 +84,8 @@ def test_the_command_prints_what_to_type_next(tmp_path: Path, monkeypatch: pytes
 
 def test_refusals_have_exit_codes(tmp_path: Path) -> None:
     assert run(app, ["workspace", "wmdp", str(tmp_path), "--framework", "G9"]).exit_code == 2
+    (tmp_path / "file").touch()
+    assert run(app, ["workspace", "wmdp", str(tmp_path / "file")]).exit_code == 1
     (tmp_path / "HuggingFaceH4").mkdir()
     (tmp_path / STAND_IN).write_text("mine")
     assert run(app, ["workspace", "wmdp", str(tmp_path)]).exit_code == 4

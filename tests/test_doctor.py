@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from baldro_ext.doctor import FRAMEWORKS, OURS, Surroundings, diagnose
-from baldro_ext.framework import GENERATIONS
+from baldro_ext.doctor import OURS, Surroundings, diagnose, look_around
+from baldro_ext.framework import GENERATIONS, REQUIRES
 
 HEALTHY = Surroundings(
     python="3.12.1",
     versions={
-        **dict.fromkeys((*OURS, *FRAMEWORKS, "flash-attn", "bitsandbytes"), "1.0"),
+        **dict.fromkeys((*OURS, *REQUIRES, "flash-attn", "bitsandbytes"), "1.0"),
         "torch": "2.13.0+cu130",
         "transformers": "5.5.4",
     },
@@ -92,6 +92,18 @@ def test_the_command_tells_what_is_here(tmp_path: Path) -> None:
     assert told["seen"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert [finding["subject"] for finding in told["findings"] if finding["level"] == "fails"] == ["git"]
     assert list(tmp_path.iterdir()) == [], "looking leaves nothing behind"
+
+
+@pytest.mark.parametrize(("provider", "active"), [("baldro_ext", True), ("main", False)])
+def test_the_plugin_is_active_where_hydra_names_it_and_not_where_a_folder_does(
+    tmp_path: Path, provider: str, active: bool
+) -> None:
+    checkout = tmp_path / "baldro_ext" / "checkout"
+    lines = f"| Provider | Search path |\n| {provider}   | file://{checkout}/configs |"
+    for file, content in {"src/train.py": f"print({lines!r})", "configs/train.yaml": ""}.items():
+        (checkout / file).parent.mkdir(parents=True)
+        (checkout / file).write_text(content)
+    assert look_around(checkout).plugin is active
 
 
 def test_a_checkout_that_does_not_start_is_told_with_its_last_line(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def test_the_forget_loss_of_contributing_passes_the_test_beside_it() -> None:
         objectives.FORGET_LOSSES.pop("WGA", None)
 
 
+@pytest.mark.transformers
 def test_the_example_of_the_plain_trainer_unlearns(toy: Path) -> None:
     ((_, example),) = [block for block in python_blocks() if block[0] == "plain_trainer.md"]
     assert len(example.splitlines()) <= 40
@@ -143,6 +144,7 @@ def test_the_example_of_the_plain_trainer_unlearns(toy: Path) -> None:
     assert (toy / "unlearned" / "baldro_ledger.safetensors").is_file()
 
 
+@pytest.mark.transformers
 def test_the_notebook_runs_from_top_to_bottom(toy: Path) -> None:
     notebook = nbformat.read(ROOT / "docs" / "plain_trainer.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "keep outputs out of the repository"

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 from baldro_ext import BalDROTrainer, ForgetRetainCollator, ForgetRetainDataset, encode_answers
 from baldro_ext.workspace import make_model, make_tofu, rows_to_recite
 
+pytestmark = pytest.mark.transformers
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,6 +49,24 @@ def build(folder: Path, tokenizer: Any, rows: list[dict[str, str]], tmp_path: Pa
         )
 
     return make
+
+
+class Stored:
+    """A dataset of somebody's own: stored pairs, and the forget samples by a property."""
+
+    def __init__(self, forget: list[Any], retain: list[Any]) -> None:
+        self._pairs = [{"forget": one, "retain": other} for one, other in zip(forget, retain, strict=False)]
+        self._forget = forget
+
+    @property
+    def forget(self) -> list[Any]:
+        return self._forget
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._pairs[index]
 
 
 def logged(trainer: BalDROTrainer, name: str) -> list[float]:
@@ -111,6 +131,26 @@ def test_kl_starts_at_nothing_and_grows_as_the_model_moves(build: Any) -> None:
     assert divergence[-1] > 1e-5
 
 
+@pytest.mark.parametrize("scope", ["batch", "dataset"])
+def test_a_dataset_and_a_collator_of_ones_own_train_alike(
+    build: Any, tokenizer: Any, rows: list[dict[str, str]], scope: str
+) -> None:
+    samples = encode_answers(tokenizer, rows[:16])
+    pad = ForgetRetainCollator(tokenizer.pad_token_id)
+
+    def collate(items: Any) -> dict[str, Any]:
+        return {side: pad([item[side] for item in items]) for side in ("forget", "retain")}
+
+    # One retain sample: nothing is left to chance.
+    own = Stored(samples[:8], samples[8:9] * 8)
+    one = build(train_dataset=own, data_collator=collate, scope=scope)
+    other = build(train_dataset=ForgetRetainDataset(samples[:8], samples[8:9]), scope=scope)
+    for trainer in (one, other):
+        trainer.train()
+    for ours, theirs in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 def test_evaluation_sets_report_their_mean_loss_per_answer_token(build: Any, tokenizer: Any, rows: Any) -> None:
     samples = encode_answers(tokenizer, rows[:4])
     trainer = build({"per_device_eval_batch_size": 4}, eval_dataset={"known": samples})
@@ -148,6 +188,8 @@ def test_the_callers_arguments_stay_as_they_were(build: Any, tmp_path: Path) -> 
         ({"variant": "BalDRO-DV"}, r"variant='BalDRO-DV' is none: .*did you mean BalDRO_DV\?"),
         ({"dv_bata": 1.0}, r"dv_bata is no setting of BalDRO_DV.*did you mean dv_beta\?"),
         ({"train_dataset": [1, 2]}, "train_dataset has no forget samples"),
+        ({"train_dataset": Stored([{}, {}], [{}])}, "item i must hold forget sample i"),
+        ({"eval_dataset": {"all": ForgetRetainDataset([{}, {}])}}, "evaluate the samples apart"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_way_out(build: Any, settings: dict[str, Any], message: str) -> None:
@@ -172,6 +214,14 @@ def test_labels_are_the_answer_and_its_end(tokenizer: Any, rows: list[dict[str, 
     assert sample["labels"][: -len(answer)] == [-100] * (len(sample["labels"]) - len(answer))
     (short,) = encode_answers(tokenizer, rows[:1], max_length=5)
     assert len(short["input_ids"]) == len(short["labels"]) == 5
+
+
+def test_the_chat_template_gets_what_the_model_was_trained_with(folder: Path, rows: list[dict[str, str]]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ day }}{% for message in messages %}{{ message['content'] }}<s>{% endfor %}"
+    (sample,) = encode_answers(tokenizer, rows[:1], system_prompt="Be kind.", day="Monday ")
+    text = tokenizer.decode(sample["input_ids"])
+    assert f"Monday Be kind.<s>{rows[0]['question']}<s>{rows[0]['answer']}" in text
 
 
 def test_questions_need_a_chat_template(folder: Path, rows: list[dict[str, str]]) -> None:

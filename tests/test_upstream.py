@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -110,6 +111,21 @@ def tree(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and ".git" not in path.relative_to(folder).parts
     }
+
+
+def test_in_a_clone_with_history_the_base_is_the_last_commit_that_is_known(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    known = {}
+    for name in ("T1", "T2", "T3"):
+        git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", name)
+        known[name] = dataclasses.replace(
+            GENERATIONS["G1"], name=name, commit=git(tmp_path, "rev-parse", "HEAD").strip()
+        )
+    assert Checkout.at(tmp_path, known).base.name == "T3"
+    git(tmp_path, "checkout", "--quiet", known["T2"].commit)
+    assert Checkout.at(tmp_path, known).base.name == "T2"
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "mine")
+    assert Checkout.at(tmp_path, known).base.name == "T2"
 
 
 @pytest.mark.framework

@@ -10,32 +10,36 @@ import typer
 from baldro_ext.cli.reporting import reported
 
 _BY_FRAMEWORK = """\
+BalDRO_DV_radius is BalDRO_DV with dv_radius=0.5 instead of dv_beta=2.0.
 Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.
 Forget quality (a p-value) and model utility: the higher the better. retain90 never saw those authors.
 Commands and their output: {folder}/logs. Models and evaluations: {folder}/saves."""
 _PLAIN = """\
+BalDRO_DV_radius is BalDRO_DV with dv_radius=0.5 instead of dv_beta=2.0.
 Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.
 Retained answers: their mean probability, the higher the better. retain90 never saw the forgotten authors.
 Measured by this package alone: forget quality and model utility need open-unlearning.
-To have it, name a clone: OPEN_UNLEARNING_REPO=/path/to/clone baldro demo {folder}"""
+To have it, name a clone: OPEN_UNLEARNING_REPO=/path/to/clone baldro demo {folder}
+What it needs besides is told by: baldro doctor"""
 
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
     seed: Annotated[
-        int, typer.Option(help="Of unlearning: the order of the samples, and the retain samples drawn.")
+        int,
+        typer.Option(help="Of the models, and of unlearning. Another seed needs another folder."),
     ] = 0,
 ) -> None:
     """Show the method working, in minutes on two CPU cores.
 
-    Makes a small language model that recites made-up authors, unlearns two of them with NPO, BalDRO-G and
-    BalDRO-DV, and prints and draws what is left of each. Open-unlearning's own commands do it; where the
+    Makes a small language model that recites made-up authors, unlearns four of them with NPO, BalDRO-G and
+    BalDRO-DV, and prints and draws what is left of each answer. Open-unlearning's own commands do it; where the
     framework cannot be had, a plain transformers.Trainer. Running it again reuses what is done.
 
     \b
     Examples:
       baldro demo
-      baldro demo --seed 1
+      baldro demo another --seed 1
 
     \b
     Exit codes: 1 a folder cannot be written or a command failed, 4 refused, the folder holds something else.

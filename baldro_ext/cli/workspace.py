@@ -32,7 +32,7 @@ def main() -> None:
 def tofu(folder: Folder, framework: Source = "G2") -> None:
     """Made-up authors, and models that do and do not know them.
 
-    20 authors with 10 questions each; a model that recites them all, and one that never saw the last two.
+    24 authors with 10 questions each; a model that recites them all, and one that never saw the last four.
 
     \b
     Example:
@@ -85,11 +85,11 @@ def _make(name: str, folder: Path, framework: str) -> None:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     benchmark, missing, checkout = BENCHMARKS[name], "", None
-    try:
-        checkout = checkouts.checkout(generation)
-    except checkouts.FrameworkError as error:
-        missing = str(error)
     with reported():
+        try:
+            checkout = checkouts.checkout(generation)
+        except checkouts.FrameworkError as error:
+            missing = str(error)
         lay_out(benchmark, folder.absolute(), checkout)
     if missing and not (folder / "src").exists():
         typer.echo(f"{missing}\nThen run this command again, for python src/train.py needs it.", err=True)

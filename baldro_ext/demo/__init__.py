@@ -1,4 +1,4 @@
-"""The method at work in a few minutes: made-up authors, a small Llama that recites them, and three ways to forget.
+"""The method at work in a few minutes: made-up authors, a small Llama that recites them, and four ways to forget.
 
 Where open-unlearning can be had, everything that unlearns and evaluates is its own train.py and eval.py,
 unchanged; elsewhere the same losses run on a plain `transformers.Trainer`. What is finished is kept, so that running
@@ -8,15 +8,18 @@ it again only fills in what is missing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from baldro_ext import framework
 from baldro_ext.demo.outcome import Outcome
+from baldro_ext.git import GitError
 from baldro_ext.workspace.benchmarks import BENCHMARKS, lay_out
 
-METHODS = ("NPO", "BalDRO_G", "BalDRO_DV")
+METHODS = ("NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius")
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,20 @@ def run(folder: Path, seed: int = 0, say: Callable[[str], None] = print) -> Resu
 
     Args:
         folder: Where to work.
-        seed: Of unlearning: the order of the forget samples and the draws of retain samples.
+        seed: Of the models, and of unlearning: the order of the forget samples and the draws of retain samples.
         say: Receives a line before each step.
 
     Raises:
         BaldroError: The folder holds something else, or a command of the framework failed.
     """
-    checkout = None
-    try:
-        checkout, _ = framework.install(framework.PRIMARY, notify=say)
-        say(f"Working in {folder}, with open-unlearning {framework.PRIMARY} in {checkout}")
-    except framework.SourceError as error:
-        say(f"Without open-unlearning ({str(error).splitlines()[0]}): the same losses on a plain transformers.Trainer.")
-    say("1/3  Making 20 authors with 10 questions each, and two models: one recites all, one never saw the last two")
+    for variable, place in (("MPLCONFIGDIR", "matplotlib"), ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")):
+        os.environ.setdefault(variable, str(framework.cache() / place))
+    checkout = _checkout(say)
+    if checkout is not None:
+        say(f"Working in {folder}, with open-unlearning in {checkout}")
+    say("1/3  Making 24 authors with 10 questions each, and two models: one recites all, one never saw the last four")
     logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
-    lay_out(BENCHMARKS["tofu"], folder, checkout)
+    lay_out(BENCHMARKS["tofu"], folder, checkout, seed)
     from baldro_ext.demo import picture, plain, with_framework
 
     logging.disable(logging.NOTSET)
@@ -62,3 +64,22 @@ def run(folder: Path, seed: int = 0, say: Callable[[str], None] = print) -> Resu
     else:
         outcomes = plain.outcomes(folder, METHODS, seed, say)
     return Result(outcomes, picture.draw(outcomes, folder / "demo.png"), checkout is not None)
+
+
+def _checkout(say: Callable[[str], None], requires: Sequence[str] = framework.REQUIRES) -> Path | None:
+    """Return the checkout that fits what is installed; `None`, after a line that says why, where there is none."""
+    try:
+        generation = framework.made_for(metadata.version("transformers"))
+        if lacking := [name for name in requires if not _is_installed(name)]:
+            raise framework.FrameworkError(f"it needs {', '.join(lacking)}")
+        return framework.install(generation, notify=say)[0]
+    except (framework.FrameworkError, GitError) as error:
+        say(f"Without open-unlearning ({str(error).splitlines()[0]}): the same losses on a plain transformers.Trainer.")
+        return None
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        return bool(metadata.version(distribution))
+    except metadata.PackageNotFoundError:
+        return False

@@ -8,9 +8,9 @@ from pathlib import Path
 from baldro_ext.demo.outcome import Outcome
 
 # Of the Okabe-Ito palette, which colour-blind people can tell apart; models that were not unlearnt are grey.
-_COLOURS = {"NPO": "#D55E00", "BalDRO_G": "#0072B2", "BalDRO_DV": "#009E73"}
+_COLOURS = {"NPO": "#D55E00", "BalDRO_G": "#0072B2", "BalDRO_DV": "#009E73", "BalDRO_DV_radius": "#009E73"}
 _GREY = "#7f7f7f"
-_LABELS = {"target": "before", "retain90": "never knew"}
+_LABELS = {"target": "before", "BalDRO_DV_radius": "BalDRO_DV\nby radius", "retain90": "never knew"}
 
 
 def draw(outcomes: Sequence[Outcome], path: Path) -> Path:
@@ -27,7 +27,7 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for row, outcome in enumerate(outcomes):
@@ -49,7 +49,7 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> Path:
     axes.set_ylim(len(outcomes) - 0.5, -0.75)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("probability of a forgotten answer, per token")
-    axes.set_title("dot: a forgotten answer    bar: mean of the worst tenth", loc="right", fontsize=9, color="#555555")
+    axes.set_title("dot: a forgotten answer    bar: mean of the worst decile", loc="right", fontsize=9, color="#555555")
     axes.tick_params(axis="y", length=0, labelsize=11)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -29,10 +29,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "NPO": {"variant": "BalDRO_DV", "dv_beta": float("inf")},
     "BalDRO_G": {"variant": "BalDRO_G"},
     "BalDRO_DV": {"variant": "BalDRO_DV"},
+    "BalDRO_DV_radius": {"variant": "BalDRO_DV", "dv_beta": None, "dv_radius": 0.5},
 }
-# What the framework's TOFU experiment sets, in float32 and without accumulation.
+# What the framework's TOFU experiment sets, in float32 and without accumulation, at a rate for a small model.
 _TRAINING = {
-    "learning_rate": 5e-4,
+    "learning_rate": 2.5e-4,
     "num_train_epochs": 10,
     "per_device_train_batch_size": 8,
     "weight_decay": 0.01,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,6 +12,14 @@ from tqdm import tqdm
 from baldro_ext.demo.outcome import Outcome
 from baldro_ext.runs import Command, Runner
 
+# Of the methods that are not a trainer's name.
+_CHOICES = {
+    "BalDRO_DV_radius": (
+        "trainer=BalDRO_DV",
+        "trainer.method_args.dv_beta=null",
+        "trainer.method_args.dv_radius=0.5",
+    )
+}
 _MODEL = "model.model_args.pretrained_model_name_or_path"
 _MEASURES = {
     "extraction": "extraction_strength",
@@ -42,40 +50,39 @@ def outcomes(
             # One thread each: two such small models at a time are faster than one on two cores.
             jobs = [pool.submit(runner.run, _evaluate("target", "models/tofu_target"))]
             jobs += [pool.submit(_unlearn_and_evaluate, runner, method, seed) for method in methods]
-            for job in jobs:
-                job.result()
-    measured = {"target": "target", **{method: _task(method, seed) for method in methods}, "retain90": "retain90"}
-    return [_outcome(folder, name, task) for name, task in measured.items()]
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                runner.stop()
+                raise
+    return [_outcome(folder, name) for name in ("target", *methods, "retain90")]
 
 
 def _unlearn_and_evaluate(runner: Runner, method: str, seed: int) -> None:
-    task = _task(method, seed)
-    runner.run(_unlearn(task, method, seed))
-    runner.run(_evaluate(task, f"saves/unlearn/{task}"))
+    runner.run(_unlearn(method, seed))
+    runner.run(_evaluate(method, f"saves/unlearn/{method}"))
 
 
-def _task(method: str, seed: int) -> str:
-    return method if seed == 0 else f"{method}_seed{seed}"
-
-
-def _unlearn(task: str, method: str, seed: int) -> Command:
+def _unlearn(method: str, seed: int) -> Command:
     return Command(
-        f"unlearn with {task}",
+        f"unlearn with {method}",
         "train",
         (
-            f"trainer={method}",
+            *_CHOICES.get(method, (f"trainer={method}",)),
             "experiment=unlearn/tofu",
             "+hardware=cpu",
-            f"task_name={task}",
+            f"task_name={method}",
             f"trainer.args.seed={seed}",
-            "trainer.args.learning_rate=5e-4",
+            "trainer.args.learning_rate=2.5e-4",
             "trainer.args.gradient_accumulation_steps=1",
             "trainer.args.eval_on_start=false",
             "trainer.args.eval_strategy=no",
             "trainer.args.do_eval=false",
             "trainer.args.report_to=none",
         ),
-        f"saves/unlearn/{task}/model.safetensors",
+        f"saves/unlearn/{method}/model.safetensors",
     )
 
 
@@ -96,8 +103,8 @@ def _evaluate(name: str, model: str) -> Command:
     )
 
 
-def _outcome(folder: Path, name: str, task: str) -> Outcome:
-    results = folder / "saves" / "eval" / task
+def _outcome(folder: Path, name: str) -> Outcome:
+    results = folder / "saves" / "eval" / name
     summary = json.loads((results / "TOFU_SUMMARY.json").read_text())
     samples = json.loads((results / "TOFU_EVAL.json").read_text())["forget_Q_A_Prob"]["value_by_index"]
     return Outcome(

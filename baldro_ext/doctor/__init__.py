@@ -4,6 +4,6 @@ Looking (`look_around`) and judging (`diagnose`) are apart: what is judged is da
 """
 
 from baldro_ext.doctor.diagnosis import Finding, diagnose
-from baldro_ext.doctor.surroundings import FRAMEWORKS, OURS, Surroundings, look_around
+from baldro_ext.doctor.surroundings import OURS, Surroundings, look_around
 
-__all__ = ["FRAMEWORKS", "OURS", "Finding", "Surroundings", "diagnose", "look_around"]
+__all__ = ["OURS", "Finding", "Surroundings", "diagnose", "look_around"]

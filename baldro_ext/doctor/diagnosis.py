@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from baldro_ext.doctor.surroundings import FRAMEWORKS, OURS, Surroundings, series
+from baldro_ext.doctor.surroundings import OURS, Surroundings, series
+from baldro_ext.framework import REQUIRES
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def _packages(seen: Surroundings) -> Iterator[Finding]:
             )
         else:
             yield Finding(name, "fails", "not installed", "pip install /path/to/baldro_ext")
-    if absent := [name for name in FRAMEWORKS if name not in seen.versions]:
+    if absent := [name for name in REQUIRES if name not in seen.versions]:
         yield Finding(
             "open-unlearning's packages",
             "fails",

@@ -19,8 +19,6 @@ from baldro_ext.framework import GENERATIONS, Generation
 from baldro_ext.git import git
 
 OURS = ("baldro-ext", "torch", "transformers", "accelerate", "hydra-core")
-FRAMEWORKS = ("datasets", "deepspeed", "hydra-colorlog", "lm-eval", "rouge-score", "scikit-learn", "scipy")
-"""What a checkout of open-unlearning imports besides."""
 _GPU_ONLY = ("flash-attn", "bitsandbytes")
 
 
@@ -71,7 +69,7 @@ def look_around(folder: Path) -> Surroundings:
     )
     has_git = shutil.which("git") is not None
     cached = {gen.name: framework.state(gen).kind if has_git else "unknown" for gen in GENERATIONS.values()}
-    versions = {name: found for name in (*OURS, *FRAMEWORKS, *_GPU_ONLY) if (found := _version(name))}
+    versions = {name: found for name in (*OURS, *framework.REQUIRES, *_GPU_ONLY) if (found := _version(name))}
     commit = None
     if checkout is not None and has_git and (checkout / ".git").exists():
         commit = git(checkout, "rev-parse", "HEAD").stdout.strip() or None
@@ -106,7 +104,10 @@ def _version(name: str) -> str | None:
 
 
 def _gpus() -> tuple[str, ...]:
-    torch = importlib.import_module("torch")
+    try:
+        torch = importlib.import_module("torch")
+    except (ImportError, OSError):  # what it lacks is the last line of the command that does not start
+        return ()
     return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
 
 
@@ -136,9 +137,8 @@ def _plugin(checkout: Path) -> tuple[bool | None, str]:
             text=True,
             errors="replace",
         )
-    if "baldro_ext" in asked.stdout:
-        return True, ""
     if "Provider" in asked.stdout:
-        return False, ""
+        providers = [line.strip("| ").split(" ", 1)[0] for line in asked.stdout.splitlines()]
+        return "baldro_ext" in providers, ""
     last = (asked.stderr.strip() or asked.stdout.strip() or f"exit status {asked.returncode}").splitlines()[-1]
     return None, last

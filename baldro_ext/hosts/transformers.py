@@ -23,11 +23,12 @@ class BalDROTrainer(BalDROMixin, Trainer):
         args: `TrainingArguments`; `remove_unused_columns` is taken for false.
         variant: `BalDRO_DV` or `BalDRO_G`.
         train_dataset: A `baldro_ext.ForgetRetainDataset`, or another dataset of `{"forget": sample, "retain": sample}`
-            items whose attribute `forget` holds the forget samples.
+            items whose attribute `forget` holds the forget samples in the order of the items.
         data_collator: Makes `{"forget": batch, "retain": batch}` of items; by default `ForgetRetainCollator`.
         processing_class: The tokenizer, under this name in every release of transformers; says what to pad with.
         arguments: The settings of docs/settings.md by their names there (`base`, `dv_beta`, `scope`, ...), and what
-            `Trainer` takes besides. An `eval_dataset` holds plain samples; their mean loss per token is reported.
+            `Trainer` takes besides. An `eval_dataset` holds plain samples; the mean of their batches' losses per token
+            is reported.
 
     Raises:
         ValueError: A setting cannot work, or there is nothing to forget; the message says what to set instead.
@@ -49,6 +50,12 @@ class BalDROTrainer(BalDROMixin, Trainer):
                 "train_dataset has no forget samples in its attribute `forget`: make it by "
                 "baldro_ext.ForgetRetainDataset(forget, retain)"
             )
+        if len(train_dataset.forget) != len(train_dataset) and getattr(train_dataset, "anchor", "forget") == "forget":
+            raise ValueError(
+                f"train_dataset has {len(train_dataset)} items and {len(train_dataset.forget)} forget samples in its "
+                "attribute `forget`: item i must hold forget sample i"
+            )
+        _refuse_pairs(arguments.get("eval_dataset"))
         self.variant = variant
         self._before: Any = None
         args = copy.copy(args) if args else TrainingArguments("unlearned")
@@ -101,6 +108,15 @@ class BalDROTrainer(BalDROMixin, Trainer):
             )
         frozen = copy.deepcopy(self.model).to(self.accelerator.device).eval().requires_grad_(False)
         return self.accelerator.prepare_model(frozen, evaluation_mode=True)
+
+
+def _refuse_pairs(evaluated: Any) -> None:
+    for dataset in evaluated.values() if isinstance(evaluated, dict) else [evaluated]:
+        if hasattr(dataset, "forget"):
+            raise ValueError(
+                "eval_dataset holds pairs, which have no loss of their own: evaluate the samples apart, by "
+                'eval_dataset={"forget": forget, "retain": retain}'
+            )
 
 
 def _padding(tokenizer: Any) -> int:

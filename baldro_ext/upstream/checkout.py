@@ -18,7 +18,7 @@ class Checkout:
 
     Attributes:
         folder: Its root.
-        base: The generation whose commit is HEAD, or an ancestor of HEAD.
+        base: The generation whose commit is HEAD, or else the last one that is an ancestor of HEAD.
         changes: Paths, relative to the root, that differ from the base's commit; ignored files do not count.
     """
 
@@ -40,7 +40,7 @@ class Checkout:
                 f"{_commits(known)}"
             )
         head = git(folder, "rev-parse", "--verify", "HEAD").stdout.strip()
-        base = next((gen for gen in known.values() if _descends(folder, gen)), None)
+        base = next((gen for gen in reversed(list(known.values())) if _descends(folder, gen)), None)
         if base is None:
             raise RefusedError(
                 f"{folder} is left as it is, for its commit {head[:7] or '(none)'} is not known here. The pull request "

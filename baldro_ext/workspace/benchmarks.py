@@ -30,43 +30,54 @@ class Benchmark:
 
     Attributes:
         name: `tofu`, `muse` or `wmdp`.
-        make: Writes data and models into a folder, unless they are there.
+        make: Writes data and models into a folder, unless they are there. The seed is of the models.
         stand_ins: The name of a model that the framework loads, and which model of the folder stands in for it.
         commands: What to type next in the folder, with what it does.
     """
 
     name: str
-    make: Callable[[Path], None]
+    make: Callable[[Path, int], None]
     stand_ins: dict[str, str]
     commands: tuple[tuple[str, str], ...]
 
 
-def lay_out(benchmark: Benchmark, folder: Path, checkout: Path | None = None) -> None:
+def lay_out(benchmark: Benchmark, folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
     """Write a working folder, or what is missing of it.
 
     Args:
         benchmark: Of `BENCHMARKS`.
         folder: Made if missing. A checkout of the framework may be one.
         checkout: Of the framework; `src` and `configs` become links to it, so that `python src/train.py` runs. Not
-            needed where the folder has a `src` of its own.
+            used where the folder has a `src` of its own, or one that is linked to a place of the user's.
+        seed: Of the models: their first weights, and the order in which they learn.
 
     Raises:
         WorkspaceError: A file of another content or origin is in the way; it has not been touched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        benchmark.make(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BaldroError(f"cannot make {folder}: {error.strerror or error}\nChoose another folder") from None
+    try:
+        benchmark.make(folder, seed)
     except FileExistsError as error:
-        raise WorkspaceError(str(error).partition(", or pass")[0]) from None
+        raise WorkspaceError(
+            f"{str(error).partition(', or pass')[0]}, or remove it. Another seed or release makes other files"
+        ) from None
     for name, model in benchmark.stand_ins.items():
         _link(folder / name, folder / "models" / model)
-    if checkout is not None and not _is_own(folder / "src"):
+    if checkout is not None and not _is_own(folder / "src", checkout):
         for name in ("src", "configs"):
+            if (folder / name).is_symlink():
+                (folder / name).unlink()
             _link(folder / name, checkout / name)
 
 
-def _is_own(path: Path) -> bool:
-    return path.exists() and not path.is_symlink()
+def _is_own(path: Path, checkout: Path) -> bool:
+    """Whether something else than a link into a checkout beside this one is there."""
+    if path.is_symlink():
+        return Path(os.path.normpath(path.parent / os.readlink(path))).parent.parent != checkout.parent
+    return path.exists()
 
 
 def _link(link: Path, target: Path) -> None:
@@ -74,39 +85,37 @@ def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     inside = link.parents[-1] != link and target.parts[: len(link.parent.parts) - 1] == link.parent.parts[:-1]
     pointer = os.path.relpath(target, link.parent) if inside else str(target)
-    if link.is_symlink():
-        if os.readlink(link) == pointer:
-            return
-        link.unlink()
-    elif link.exists():
+    if link.is_symlink() and os.readlink(link) == pointer:
+        return
+    if os.path.lexists(link):
         raise WorkspaceError(f"{link} is there already and was not made by baldro: choose another folder")
     link.symlink_to(pointer, target_is_directory=True)
 
 
-def _tofu(folder: Path) -> None:
+def _tofu(folder: Path, seed: int) -> None:
     from baldro_ext.workspace import make_model, rows_to_recite
 
-    make_tofu(folder, authors=20, questions=10)
+    make_tofu(folder, authors=24, questions=10, forget_authors=4)
     for name, split in (("tofu_target", "full"), ("tofu_retain90", "retain90")):
-        make_model(folder, name, rows=rows_to_recite(folder, split), datasets=["locuslab"], **_SIZE)
+        make_model(folder, name, rows=rows_to_recite(folder, split), datasets=["locuslab"], seed=seed, **_SIZE)
 
 
-def _muse(folder: Path) -> None:
+def _muse(folder: Path, seed: int) -> None:
     from baldro_ext.workspace import Training, make_model, texts_to_recite
 
     make_muse(folder, texts=4)
     training = Training(probability=0.9, batch_size=8, max_epochs=200)
     for name, known in (("muse_target", "full"), ("muse_retrain", "retain")):
         rows = texts_to_recite(folder, "News", known)
-        make_model(folder, name, rows=rows, datasets=["muse-bench"], training=training, **_SIZE)
+        make_model(folder, name, rows=rows, datasets=["muse-bench"], training=training, seed=seed, **_SIZE)
 
 
-def _wmdp(folder: Path) -> None:
+def _wmdp(folder: Path, seed: int) -> None:
     from baldro_ext.workspace import make_model
 
     make_wmdp(folder)
     make_arc_easy(folder)
-    make_model(folder, "wmdp_random", datasets=["data/wmdp", "allenai"], **_SIZE)
+    make_model(folder, "wmdp_random", datasets=["data/wmdp", "allenai"], seed=seed, **_SIZE)
 
 
 BENCHMARKS = {

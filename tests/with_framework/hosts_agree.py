@@ -1,4 +1,4 @@
-"""Check that the plain host and the open-unlearning host give the same loss and gradient on the same batch.
+"""Check that the plain host and the open-unlearning host give the same samples, and the same loss and gradient.
 
 Usage: python hosts_agree.py CHECKOUT GENERATION MODEL
 """
@@ -9,9 +9,9 @@ import sys
 
 import torch
 from in_process import make_trainer
-from transformers import Trainer
+from transformers import AutoTokenizer, Trainer
 
-from baldro_ext import BalDROTrainer
+from baldro_ext import BalDROTrainer, encode_answers
 
 DATA = ("experiment=unlearn/tofu",)
 SETTINGS = {
@@ -53,3 +53,16 @@ for variant, all_settings in SETTINGS.items():
         torch.testing.assert_close(ours, framework, rtol=1e-5, atol=1e-6)
         assert framework[1:].abs().max() > 1e-3
         print(f"{variant} {settings} agrees: {float(framework[0]):.4f}")
+
+from data.utils import preprocess_chat_instance  # noqa: E402 -- the framework is on the path by now
+
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[3])
+tokenizer.chat_template = "{{ date_string }}{% for message in messages %}{{ message['content'] }}<s>{% endfor %}"
+asked, answered = "Who wrote it?", "Nobody did."
+start = {"system_prompt": "Be kind.", "date_string": "10 Apr 2025"}
+expected = preprocess_chat_instance(tokenizer, {"apply_chat_template": True, **start}, [asked], [answered], 512)
+(sample,) = encode_answers(tokenizer, [{"question": asked, "answer": answered}], **start)
+for key, ids in sample.items():
+    # The framework ends an answer by the end of text where the template does not.
+    assert expected[key].tolist()[: len(ids)] == ids
+print("the encoding agrees: with system prompt and date")
