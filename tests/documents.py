@@ -28,11 +28,20 @@ class Shown:
         return shlex.split(self.text)
 
 
+def _expanded(text: str) -> str:
+    """Return a text whose shell variables and arrays are replaced by what the text sets them to."""
+    for name, value in re.findall(r"^ {4}([A-Z]+)=(?!\()(.+)$", text, re.MULTILINE):
+        text = text.replace(f"${name}", value.strip("'"))
+    for name, value in re.findall(r"^ {4}([A-Z]+)=\((.*?)\)$", text, re.MULTILINE | re.DOTALL):
+        text = text.replace(f'"${{{name}[@]}}"', " ".join(value.split()))
+    return text
+
+
 def commands() -> list[Shown]:
     """Return every command in an indented or fenced block, and in `code` of a sentence, without its comment."""
     found = []
     for path in DOCUMENTS:
-        text = re.sub(r"\\\n\s*", "", path.read_text())
+        text = _expanded(re.sub(r"\\\n\s*", "", path.read_text()))
         for _, language, block in _FENCE.findall(text):
             if language in ("bash", "sh", "shell", "console"):
                 found += [Shown(path.name, line) for line in block.splitlines() if re.match(_PROGRAM, line)]

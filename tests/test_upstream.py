@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,6 +139,9 @@ def test_a_clean_checkout_becomes_the_pull_request_once(folder: Path) -> None:
     assert before.keys() <= after.keys()
     assert changed & before.keys() == TOUCHED
     assert f"{len(changed)} files" in first.stdout
+    if ", on G2 " in first.stdout:
+        (size,) = re.findall(r"\): (\d+ files, .*)\.", first.stdout)
+        assert size in (Path(__file__).parents[1] / "docs" / "upstream.md").read_text()
     assert first.stdout.count("git -C ") + first.stdout.count("make -C ") == 5
 
     assert TRAINER in changed

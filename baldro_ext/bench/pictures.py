@@ -58,16 +58,15 @@ _GROWING = {"batch": "forget samples per step", "length": "tokens per sample", "
 
 def draw_growth(growth: Mapping[str, Mapping[int, Mapping[str, Sequence[float]]]], path: Path) -> None:
     """Draw seconds per step against each quantity that grows: by quantity, its value, and contender."""
-    colours = {"NPO": _BUILT_IN, "BalDRO_DV": _OURS, "BalDRO_G": "#CC79A7", FLOOR: _FLOOR}
+    colours = {"NPO": "#D55E00", "BalDRO_DV": _FLOOR, "BalDRO_G": _OURS, FLOOR: _BUILT_IN}
     figure, panels = plt.subplots(1, len(growth), figsize=(8.4, 2.9), layout="constrained")
     for axes, (quantity, by_value) in zip(panels, growth.items(), strict=True):
         for name, colour in colours.items():
             values = sorted(by_value)
             middle = [sorted(by_value[value][name])[len(by_value[value][name]) // 2] for value in values]
             axes.plot(values, middle, marker="o", markersize=4, color=colour, label=name)
-        axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(by_value), [f"{value:,}" for value in sorted(by_value)])
-        axes.minorticks_off()
+        axes.set_xlim(0, None)
         axes.set_xlabel(_GROWING[quantity])
         axes.set_ylim(0, None)
         axes.spines[["top", "right"]].set_visible(False)
