@@ -123,6 +123,21 @@ def test_framework_trainers_have_no_weights_to_draw(found: Comparison) -> None:
     assert len(weights.course(found["NPO"].runs[0], "largest_weight")[0]) == 0
 
 
+def test_many_methods_have_a_panel_per_forget_loss_on_a_scale_of_its_own(workspace: Workspace) -> None:
+    for base, utility in (("GradDiff", 0.1), ("SimNPO", 0.97), ("NPO", 0.8)):
+        for step, name in enumerate(("", "BalDRO_DV_", "BalDRO_G_")):
+            settings = {"base": base} if name else {}
+            aggregates = {"model_utility": utility + 0.01 * step}
+            workspace.run(f"{name}{base}", f"{name}{base}", aggregates=aggregates, **settings)
+    figure = tradeoff.remainder(compare([str(workspace.folder / "saves/unlearn")], Options()))
+    assert isinstance(figure, Figure)
+    assert {axes.get_title() for axes in figure.axes} == {"GradDiff", "SimNPO", "NPO"}
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert high - low < 0.05, "the methods of one loss fill its panel"
+    assert next(text.get_text() for text in figure.legends[0].get_texts()) == "without BalDRO"
+
+
 def test_panels_of_one_axis_show_all_values_and_their_text(workspace: Workspace) -> None:
     """Nine methods, a panel per forget loss: one has forgotten all, one nothing."""
     for base, values in (("GradDiff", [1e-9, 1e-7]), ("SimNPO", [0.5, 0.9]), ("NPO", [0.1, 0.3])):

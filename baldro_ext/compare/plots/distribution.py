@@ -8,13 +8,11 @@ from matplotlib.figure import Figure
 
 from baldro_ext.compare.comparison import Comparison
 from baldro_ext.compare.evaluations import Evaluation
-from baldro_ext.compare.grouping import Group, family
+from baldro_ext.compare.grouping import Group
 from baldro_ext.compare.metrics import metric
 from baldro_ext.compare.plots.curves import PER_SAMPLE
-from baldro_ext.compare.plots.style import COLOURS, GREY, legend_below, looks, panels
+from baldro_ext.compare.plots.style import GREY, LINES, arranged, legend_below, panels
 from baldro_ext.compare.statistics import Values
-
-_LINES = ("-", "--", "-.", ":")
 
 
 def probability(found: Comparison) -> Figure | str:
@@ -40,29 +38,20 @@ def _draw(found: Comparison, keys: tuple[str, ...]) -> Figure | str:
     if key is None:
         return f"no run has values of single samples of {' or '.join(keys)} (*_EVAL.json)"
     able = [one for one in found.groups if _pooled(one, key) is not None]
-    families = list(dict.fromkeys(family(one) for one in able))
-    split = len(able) > len(COLOURS) and len(families) > 1
-    sets = [[one for one in able if family(one) == name] for name in families] if split else [able]
-    titles = families if split else [""]
-    figure, grid = panels(titles, "share of the samples above a value", metric(key).words, 2.4 if split else 3.0)
-    style = looks(found)
-    for methods, axes in zip(sets, grid, strict=True):
+    sets = arranged(found, able)
+    titles, height = [one.title for one in sets], 2.4 if len(sets) > 1 else 3.0
+    figure, grid = panels(titles, "share of the forget samples above a value", metric(key).words, height)
+    for panel, axes in zip(sets, grid, strict=True):
         share = found.options.worst_share
         axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of samples")
-        for place, one in enumerate(methods):
-            colour = COLOURS[place % len(COLOURS)] if split else style[one.label].colour
-            label = _variant(one) if split else one.label
-            _line(axes, _pooled(one, key), colour, _LINES[place % len(_LINES)], label)
+        for place, (one, label, look) in enumerate(panel.methods):
+            _line(axes, _pooled(one, key), look.colour, LINES[place % len(LINES)], label)
         _line(axes, before(found, key), GREY, ":", "before unlearning")
         _line(axes, _of(found.retain, key), "black", ":", "model that never saw it")
         axes.set_ylim(0, 1.02)
     grid[0].set_xlim(0, None)  # of all panels, and so once all lines are there: it ends the scaling to data
     legend_below(figure, grid[0])
     return figure
-
-
-def _variant(one: Group) -> str:
-    return one.label.replace(f"_{family(one)}", "") if one.is_robust else "without BalDRO"
 
 
 def _pooled(one: Group, key: str) -> Values | None:

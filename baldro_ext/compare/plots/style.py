@@ -12,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from baldro_ext.compare.comparison import Comparison
-from baldro_ext.compare.grouping import family
+from baldro_ext.compare.grouping import Group, family
 
 # Okabe and Ito's colours, without the yellow that vanishes on white; https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.")
+"""Of methods; dotted are the models that were not unlearnt."""
 GREY = "#767676"
 WIDTH = 4.6
 """Inches. On a screen of 390 px the picture is shown at 78 px per inch, so that 9.5 points are still 10 px."""
@@ -65,6 +67,34 @@ def looks(found: Comparison) -> dict[str, Look]:
     return given
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Methods that are drawn together.
+
+    Attributes:
+        title: Their forget loss where it has a panel of its own, else empty.
+        methods: Each with its name there and its look.
+    """
+
+    title: str
+    methods: list[tuple[Group, str, Look]]
+
+
+def arranged(found: Comparison, groups: Sequence[Group]) -> list[Panel]:
+    """Return one panel with all these methods, or one per forget loss where methods outnumber colours."""
+    families = list(dict.fromkeys(family(one) for one in groups))
+    if len(groups) <= len(COLOURS) or len(families) == 1:
+        style = looks(found)
+        return [Panel("", [(one, one.label, style[one.label]) for one in groups])]
+    split = []
+    for name in families:
+        mine = [one for one in groups if family(one) == name]
+        labels = [one.label.replace(f"_{name}", "") if one.is_robust else "without BalDRO" for one in mine]
+        given = [Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(mine))]
+        split.append(Panel(name, list(zip(mine, labels, given, strict=True))))
+    return split
+
+
 def styled() -> Any:
     """Return a context in which figures are made in this style."""
     return rc_context(_STYLE)
@@ -79,7 +109,12 @@ def single(quantity: str, height: float = 3.6) -> tuple[Figure, Axes]:
 
 
 def panels(
-    titles: Sequence[str], quantity: str, across: str, height: float = 2.2, same_rows: bool = True
+    titles: Sequence[str],
+    quantity: str,
+    across: str,
+    height: float = 2.2,
+    same_rows: bool = True,
+    same_columns: bool = True,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with a panel per title, two in a row; one alone has the whole width.
 
@@ -89,11 +124,12 @@ def panels(
         across: Name of the horizontal axis, written once below all.
         height: Of one panel, inches.
         same_rows: Whether the vertical axis is common.
+        same_columns: Whether the horizontal axis is common.
     """
     columns = min(2, len(titles))
     rows = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.7), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=same_rows, squeeze=False).flatten()
+    grid = figure.subplots(rows, columns, sharex=same_columns, sharey=same_rows, squeeze=False).flatten()
     room = 60 // columns
     size = 9.5 if max(map(len, titles)) <= room - 10 else 7.2
     for axes, title in zip(grid, titles, strict=False):

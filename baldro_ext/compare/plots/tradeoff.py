@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from baldro_ext.compare.comparison import Comparison
 from baldro_ext.compare.metrics import Metric, metric
-from baldro_ext.compare.plots.style import GREY, legend_below, looks, single
+from baldro_ext.compare.plots.style import GREY, Look, arranged, legend_below, panels, single
 from baldro_ext.compare.statistics import spread
 
 UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
@@ -79,24 +79,33 @@ def _draw(found: Comparison, key: str) -> Figure | str:
     points, utility, column = _points(found, key), _utility(found), metric(key)
     if utility is None or not points:
         return f"no run has both {key} and a utility ({' or '.join(UTILITIES)})"
-    figure, axes = single(_quantity(column, found.options.worst_share))
-    style = looks(found)
-    means = {}
-    for label, seeds in points.items():
-        look = style[label]
-        means[label] = (_mean([x for x, _ in seeds]), _mean([y for _, y in seeds]))
-        axes.plot(*zip(*seeds, strict=True), look.marker, color=look.colour, alpha=0.4, markersize=4, mew=0, zorder=3)
-        axes.plot(
-            *means[label], look.marker, color=look.colour, markersize=9, mec="white", mew=1.0, label=label, zorder=4
-        )
-    _reference(found, axes, utility, column)
-    axes.margins(0.12)
-    axes.set_xlabel(f"{utility.words} (right is better)")
-    if column.logarithmic:
-        _significance(axes)
-    _front(axes, list(means.values()), 1 if column.better == "higher" else -1)
-    legend_below(figure, axes)
+    sets = arranged(found, [one for one in found.groups if one.label in points])
+    quantity, across = _quantity(column, found.options.worst_share), f"{utility.words} (right is better)"
+    if len(sets) == 1:
+        figure, axes = single(quantity)
+        axes.set_xlabel(across)
+        grid = [axes]
+    else:  # each forget loss on a scale of its own, or its methods would lie on one point
+        titles = [panel.title for panel in sets]
+        figure, grid = panels(titles, quantity, across, 2.6, same_rows=False, same_columns=False)
+    for panel, axes in zip(sets, grid, strict=True):
+        means = [_method(axes, label, look, points[one.label]) for one, label, look in panel.methods]
+        if len(sets) == 1:
+            _reference(found, axes, utility, column)
+        axes.margins(0.12)
+        if column.logarithmic:
+            _significance(axes)
+        _front(axes, means, 1 if column.better == "higher" else -1)
+    legend_below(figure, grid[0])
     return figure
+
+
+def _method(axes: Axes, label: str, look: Look, seeds: list[_Point]) -> _Point:
+    """Draw a method, small by seed and large on average; return its mean."""
+    mean = (_mean([x for x, _ in seeds]), _mean([y for _, y in seeds]))
+    axes.plot(*zip(*seeds, strict=True), look.marker, color=look.colour, alpha=0.5, markersize=4, mew=0, zorder=3)
+    axes.plot(*mean, look.marker, color=look.colour, markersize=9, mec="white", mew=1.0, label=label, zorder=4)
+    return mean
 
 
 def _reference(found: Comparison, axes: Axes, utility: Metric, column: Metric) -> None:
