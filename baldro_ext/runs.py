@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -74,6 +75,7 @@ class Runner:
     environment: Mapping[str, str] = field(default_factory=dict)
     # Shared with the copies that `dataclasses.replace` makes.
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set, repr=False)
+    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def log(self, command: Command) -> Path:
         """Return the file with a command's output, below its command line."""
@@ -133,7 +135,8 @@ class Runner:
         self.say(f"     {command.name}: {seconds:.0f} s")
 
     def stop(self) -> None:
-        """End the commands that are running, which then fail."""
+        """End the commands that are running, and those that are still to start; all of them fail."""
+        self._stopped.set()
         for process in tuple(self._running):
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(process.pid, signal.SIGTERM)
@@ -149,6 +152,8 @@ class Runner:
             command.arguments(self.checkout), cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         self._running.add(process)
+        if self._stopped.is_set():  # `stop` may have come before it was there to be ended
+            os.kill(process.pid, signal.SIGTERM)
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
