@@ -15,6 +15,7 @@ from matplotlib.text import Text
 
 from baldro_ext.compare import Comparison, Options, compare, plots
 from baldro_ext.compare.plots import curves, distribution, tradeoff, weights
+from baldro_ext.compare.plots.style import arranged
 from tests.compare.folders import Workspace, study
 
 ALL = [
@@ -136,6 +137,27 @@ def test_many_methods_have_a_panel_per_forget_loss_on_a_scale_of_its_own(workspa
         low, high = axes.get_xlim()
         assert high - low < 0.05, "the methods of one loss fill its panel"
     assert next(text.get_text() for text in figure.legends[0].get_texts()) == "without BalDRO"
+
+
+def test_a_variant_looks_the_same_in_every_panel_and_the_legend_has_all(workspace: Workspace) -> None:
+    variants = {
+        "NPO": ("", "BalDRO_DV_", "BalDRO_DV_release_", "BalDRO_G_"),
+        "GradDiff": ("", "BalDRO_G_"),
+        "DPO": ("",),
+    }
+    variants["SimNPO"] = ("", "BalDRO_G_late_")
+    for base, names in variants.items():
+        for name in names:
+            workspace.run(f"{name}{base}", f"{name}{base}", **({"base": base} if name else {}))
+    found = compare([str(workspace.folder / "saves/unlearn")], Options())
+    shown = [entry for panel in arranged(found, found.groups) for entry in panel.methods]
+    looks = {label: {look for _, other, look in shown if other == label} for _, label, _ in shown}
+    assert all(len(of_one) == 1 for of_one in looks.values())
+    assert len({look for of_one in looks.values() for look in of_one}) == len(looks)
+    for draw in (tradeoff.remainder, distribution.probability):
+        figure = draw(found)
+        assert isinstance(figure, Figure)
+        assert set(looks) <= {text.get_text() for text in figure.legends[0].get_texts()}
 
 
 def test_panels_of_one_axis_show_all_values_and_their_text(workspace: Workspace) -> None:

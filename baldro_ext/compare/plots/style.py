@@ -86,13 +86,16 @@ def arranged(found: Comparison, groups: Sequence[Group]) -> list[Panel]:
     if len(groups) <= len(COLOURS) or len(families) == 1:
         style = looks(found)
         return [Panel("", [(one, one.label, style[one.label]) for one in groups])]
-    split = []
-    for name in families:
-        mine = [one for one in groups if family(one) == name]
-        labels = [one.label.replace(f"_{name}", "") if one.is_robust else "without BalDRO" for one in mine]
-        given = [Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(mine))]
-        split.append(Panel(name, list(zip(mine, labels, given, strict=True))))
-    return split
+    labels = {
+        one.label: one.label.replace(f"_{family(one)}", "") if one.is_robust else "without BalDRO" for one in groups
+    }
+    # A variant looks the same in every panel, for they share a legend.
+    variants = list(dict.fromkeys(labels.values()))
+    given = {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(variants)}
+    return [
+        Panel(name, [(one, labels[one.label], given[labels[one.label]]) for one in groups if family(one) == name])
+        for name in families
+    ]
 
 
 def styled() -> Any:
@@ -145,9 +148,13 @@ def panels(
     return figure, list(grid[: len(titles)])
 
 
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """Put the legend under the panels, where it covers no data; names are as large as their length allows."""
-    handles, labels = axes.get_legend_handles_labels()
+def legend_below(figure: Figure, *grid: Axes) -> None:
+    """Put one legend of these panels under all, where it covers no data; names are as large as their length allows."""
+    entries: dict[str, Any] = {}
+    for axes in grid:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    handles, labels = list(entries.values()), list(entries)
     if handles:
         longest = max(map(len, labels))
         columns = min(2 if longest <= 32 else 1, len(handles))

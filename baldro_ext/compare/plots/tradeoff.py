@@ -96,7 +96,7 @@ def _draw(found: Comparison, key: str) -> Figure | str:
         if column.logarithmic:
             _significance(axes)
         _front(axes, means, 1 if column.better == "higher" else -1)
-    legend_below(figure, grid[0])
+    legend_below(figure, *grid)
     return figure
 
 
