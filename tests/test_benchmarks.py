@@ -30,6 +30,7 @@ def test_a_folder_has_data_models_and_the_frameworks_scripts(tmp_path: Path, che
     assert AutoModelForCausalLM.from_pretrained(moved / STAND_IN).num_parameters() > 0
     assert (moved / "data/wmdp/wmdp-corpora/cyber-forget-corpus.jsonl").is_file()
     assert (moved / "src").resolve() == checkout / "src"
+    assert os.path.isabs(os.readlink(moved / "src"))
     assert not os.path.isabs(os.readlink(moved / STAND_IN))
 
 
@@ -37,7 +38,8 @@ def test_making_it_again_changes_nothing_but_follows_another_checkout(tmp_path: 
     lay_out(BENCHMARKS["wmdp"], tmp_path / "toy", checkout)
     model = tmp_path / "toy/models/wmdp_random/model.safetensors"
     written = model.stat().st_mtime_ns
-    other = checkout.rename(tmp_path / "other")
+    (tmp_path / "moved").mkdir()
+    other = checkout.rename(tmp_path / "moved" / "other")
     lay_out(BENCHMARKS["wmdp"], tmp_path / "toy", other)
     assert model.stat().st_mtime_ns == written
     assert (tmp_path / "toy/src").resolve() == other / "src"

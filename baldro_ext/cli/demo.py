@@ -27,7 +27,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
     seed: Annotated[
         int,
-        typer.Option(help="Of the models, and of unlearning. Another seed needs another folder."),
+        typer.Option(min=0, max=2**32 - 1, help="Of the models, and of unlearning. Another seed needs another folder."),
     ] = 0,
 ) -> None:
     """Show the method working, in minutes on two CPU cores.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,8 +49,7 @@ def run(folder: Path, seed: int = 0, say: Callable[[str], None] = print) -> Resu
     Raises:
         BaldroError: The folder holds something else, or a command of the framework failed.
     """
-    for variable, place in (("MPLCONFIGDIR", "matplotlib"), ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")):
-        os.environ.setdefault(variable, str(framework.cache() / place))
+    _keep_caches_together()
     checkout = _checkout(say)
     if checkout is not None:
         say(f"Working in {folder}, with open-unlearning in {checkout}")
@@ -64,6 +64,14 @@ def run(folder: Path, seed: int = 0, say: Callable[[str], None] = print) -> Resu
     else:
         outcomes = plain.outcomes(folder, METHODS, seed, say)
     return Result(outcomes, picture.draw(outcomes, folder / "demo.png"), checkout is not None)
+
+
+def _keep_caches_together() -> None:
+    """Let matplotlib and torch write into the cache of this package, where there can be one."""
+    for variable, place in (("MPLCONFIGDIR", "matplotlib"), ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")):
+        with suppress(OSError):
+            (framework.cache() / place).mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault(variable, str(framework.cache() / place))
 
 
 def _checkout(say: Callable[[str], None], requires: Sequence[str] = framework.REQUIRES) -> Path | None:

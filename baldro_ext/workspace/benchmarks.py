@@ -65,7 +65,7 @@ def lay_out(benchmark: Benchmark, folder: Path, checkout: Path | None = None, se
             f"{str(error).partition(', or pass')[0]}, or remove it. Another seed or release makes other files"
         ) from None
     for name, model in benchmark.stand_ins.items():
-        _link(folder / name, folder / "models" / model)
+        _link(folder / name, folder / "models" / model, within=True)
     if checkout is not None and not _is_own(folder / "src", checkout):
         for name in ("src", "configs"):
             if (folder / name).is_symlink():
@@ -74,17 +74,16 @@ def lay_out(benchmark: Benchmark, folder: Path, checkout: Path | None = None, se
 
 
 def _is_own(path: Path, checkout: Path) -> bool:
-    """Whether something else than a link into a checkout beside this one is there."""
-    if path.is_symlink():
+    """Whether something else than a link into a checkout beside this one is there; a dead link is nothing."""
+    if path.is_symlink() and path.exists():
         return Path(os.path.normpath(path.parent / os.readlink(path))).parent.parent != checkout.parent
     return path.exists()
 
 
-def _link(link: Path, target: Path) -> None:
-    """Make `link` point to `target`: within a working folder by a relative path, so that the folder can be moved."""
+def _link(link: Path, target: Path, *, within: bool = False) -> None:
+    """Make `link` point to `target`; `within` one working folder by a relative path, so that it can be moved."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    inside = link.parents[-1] != link and target.parts[: len(link.parent.parts) - 1] == link.parent.parts[:-1]
-    pointer = os.path.relpath(target, link.parent) if inside else str(target)
+    pointer = os.path.relpath(target, link.parent) if within else str(target)
     if link.is_symlink() and os.readlink(link) == pointer:
         return
     if os.path.lexists(link):
