@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli.reporting import reported
+from baldro_ext.cli.reporting import reported, terminated_as_interrupted
 
 _BY_FRAMEWORK = """\
 BalDRO_DV_radius is BalDRO_DV with dv_radius=0.5 instead of dv_beta=2.0.
@@ -42,14 +42,18 @@ def demo(
       baldro demo another --seed 1
 
     \b
-    Exit codes: 1 a folder cannot be written or a command failed, 4 refused, the folder holds something else.
+    Exit codes: 1 a folder cannot be written or a command failed, 4 refused, the folder holds something else,
+    130 interrupted.
     """
     from baldro_ext import demo
     from baldro_ext.demo.outcome import table
 
     try:
-        with reported():
+        with reported(), terminated_as_interrupted():
             result = demo.run(folder.absolute(), seed, say=typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. What is finished is kept; the same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
     except OSError as error:
         typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
         raise typer.Exit(1) from None

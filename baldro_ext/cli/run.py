@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baldro_ext.cli.reporting import reported
+from baldro_ext.cli.reporting import reported, terminated_as_interrupted
 
 if TYPE_CHECKING:
     from baldro_ext.runs import Runner
@@ -104,7 +101,7 @@ def _execute(study: Study, runners: list[Runner], overwrite: bool) -> None:
     from baldro_ext.study.execute import execute
 
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             failures = execute(study, runners, typer.echo, overwrite)
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. What is finished is kept: the same command goes on from here.", err=True)
@@ -158,13 +155,3 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         return tuple(int(name) for name in _names(text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no list of whole numbers; use 0,1,2", param_hint=option) from None
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C, so that the commands that run are ended too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
