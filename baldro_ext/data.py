@@ -72,8 +72,8 @@ def encode_answers(
     rows: Iterable[Mapping[str, str]],
     *,
     system_prompt: str | None = None,
+    template: Mapping[str, Any] | None = None,
     max_length: int = 512,
-    **template: Any,
 ) -> list[dict[str, list[int]]]:
     """Return samples whose labels are the answers, in the layout of the tokenizer's chat template.
 
@@ -81,9 +81,9 @@ def encode_answers(
         tokenizer: With a chat template.
         rows: With `question` and `answer`; other keys are ignored.
         system_prompt: Begins every conversation; should be that with which the model was trained.
-        max_length: Tokens after which a conversation is cut off.
         template: Variables of the chat template, such as `date_string` of Llama 3. A template that puts in today's date
             makes other samples each day, of which a run of yesterday does not resume.
+        max_length: Tokens after which a conversation is cut off.
 
     Raises:
         ValueError: There is no chat template, or it does not put the answer after the prompt.
@@ -94,11 +94,11 @@ def encode_answers(
             "pass samples of input_ids and labels instead"
         )
     start = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return [_encode(tokenizer, start, row, max_length, template) for row in rows]
+    return [_encode(tokenizer, start, row, max_length, template or {}) for row in rows]
 
 
 def _encode(
-    tokenizer: Any, start: list[dict[str, str]], row: Mapping[str, str], max_length: int, template: dict[str, Any]
+    tokenizer: Any, start: list[dict[str, str]], row: Mapping[str, str], max_length: int, template: Mapping[str, Any]
 ) -> dict[str, list[int]]:
     asked = [*start, {"role": "user", "content": row["question"]}]
     answered = [*asked, {"role": "assistant", "content": row["answer"]}]

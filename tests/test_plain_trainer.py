@@ -219,7 +219,7 @@ def test_labels_are_the_answer_and_its_end(tokenizer: Any, rows: list[dict[str, 
 def test_the_chat_template_gets_what_the_model_was_trained_with(folder: Path, rows: list[dict[str, str]]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = "{{ day }}{% for message in messages %}{{ message['content'] }}<s>{% endfor %}"
-    (sample,) = encode_answers(tokenizer, rows[:1], system_prompt="Be kind.", day="Monday ")
+    (sample,) = encode_answers(tokenizer, rows[:1], system_prompt="Be kind.", template={"day": "Monday "})
     text = tokenizer.decode(sample["input_ids"])
     assert f"Monday Be kind.<s>{rows[0]['question']}<s>{rows[0]['answer']}" in text
 

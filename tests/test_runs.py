@@ -235,7 +235,10 @@ def test_the_command_ends_with_1_and_a_table_of_failures(runner: Runner, checkou
     assert "baldro compare saves/eval/NPO_seed*" in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["NPO:x"], ["NPO", "--seeds", "a"], ["BalDRO_DW"], ["--checkout", "/nowhere"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["NPO:x"], ["NPO", "--seeds", "a"], ["BalDRO_DW"], ["BalDRO_DW", "--dry-run"], ["--checkout", "/nowhere"]],
+)
 def test_wrong_usage_ends_with_2(arguments: list[str], runner: Runner, checkout: Path) -> None:
     options = ["--folder", str(runner.folder), "--checkout", str(checkout)]
     result = CliRunner().invoke(app, ["run", *options, *arguments])

@@ -72,7 +72,8 @@ def execute(
 
 
 def lines(study: Study, runner: Runner) -> list[str]:
-    """Return the commands that are not done yet, as typed in the working folder."""
+    """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
+    _check_trainers(study, runner.checkout)
     retain = study.retain()
     first = () if retain is None or _is_there(retain, runner) else retain.commands
     commands = [*first, *(command for run in study.runs() for command in pending(run, runner))]

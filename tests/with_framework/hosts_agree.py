@@ -59,9 +59,12 @@ from data.utils import preprocess_chat_instance  # noqa: E402 -- the framework i
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[3])
 tokenizer.chat_template = "{{ date_string }}{% for message in messages %}{{ message['content'] }}<s>{% endfor %}"
 asked, answered = "Who wrote it?", "Nobody did."
-start = {"system_prompt": "Be kind.", "date_string": "10 Apr 2025"}
-expected = preprocess_chat_instance(tokenizer, {"apply_chat_template": True, **start}, [asked], [answered], 512)
-(sample,) = encode_answers(tokenizer, [{"question": asked, "answer": answered}], **start)
+prompt, day = "Be kind.", "10 Apr 2025"
+expected = preprocess_chat_instance(
+    tokenizer, {"apply_chat_template": True, "system_prompt": prompt, "date_string": day}, [asked], [answered], 512
+)
+rows = [{"question": asked, "answer": answered}]
+(sample,) = encode_answers(tokenizer, rows, system_prompt=prompt, template={"date_string": day})
 for key, ids in sample.items():
     # The framework ends an answer by the end of text where the template does not.
     assert expected[key].tolist()[: len(ids)] == ids
