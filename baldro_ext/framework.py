@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +81,14 @@ GENERATIONS: dict[str, Generation] = {gen.name: gen for gen in (_G1, _G2, _G3)}
 PRIMARY = "G2"
 REQUIRES = ("datasets", "deepspeed", "hydra-colorlog", "lm-eval", "rouge-score", "scikit-learn", "scipy")
 """Distributions that a checkout imports, beside those that this package needs itself."""
+
+
+def installed(distribution: str) -> str | None:
+    """Return the version of a distribution that is installed here; `None` where it is not."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def generation(name: str, known: Mapping[str, Generation] = GENERATIONS) -> Generation:

@@ -85,11 +85,19 @@ class Pairs(Dataset[dict[str, Any]]):
     Attributes:
         forget: The forget set.
         drawn_once: Whether an epoch draws every forget sample once, and not at random beside the retain set.
+
+    Raises:
+        ValueError: Items and forget samples, which should be in one order, differ in number.
     """
 
     def __init__(self, dataset: Any, draws: DrawHistory) -> None:
         self.forget = Indexed(dataset.forget)
         self.drawn_once = getattr(dataset, "anchor", "forget") == "forget"
+        if self.drawn_once and len(dataset) != len(self.forget):
+            raise ValueError(
+                f"train_dataset has {len(dataset)} items and {len(self.forget)} forget samples in its attribute "
+                "`forget`: item i must hold forget sample i"
+            )
         if not self.drawn_once:  # only the dataset itself knows which sample it draws
             dataset = copy.copy(dataset)
             dataset.forget = self.forget

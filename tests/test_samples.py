@@ -51,7 +51,6 @@ def test_the_dataset_given_is_left_as_it_is() -> None:
     pairs = Pairs(given, DrawHistory())
     assert given[0]["forget"] == {"input_ids": 1}
     assert (pairs.drawn_once, len(pairs.forget), pairs.retain) == (True, 1, given.retain)
-    assert given[0]["forget"] == {"input_ids": 1}
     assert not Pairs(ForgetRetain(given.forget, given.retain, "retain"), DrawHistory()).drawn_once
 
 

@@ -58,7 +58,8 @@ _GROWING = {"batch": "forget samples per step", "length": "tokens per sample", "
 
 def draw_growth(growth: Mapping[str, Mapping[int, Mapping[str, Sequence[float]]]], path: Path) -> None:
     """Draw seconds per step against each quantity that grows: by quantity, its value, and contender."""
-    colours = {"NPO": "#D55E00", "BalDRO_DV": _FLOOR, "BalDRO_G": _OURS, FLOOR: _BUILT_IN}
+    # By method, as in the demo's picture.
+    colours = {"NPO": "#D55E00", "BalDRO_DV": "#009E73", "BalDRO_G": "#0072B2", FLOOR: "#999999"}
     figure, panels = plt.subplots(1, len(growth), figsize=(8.4, 2.9), layout="constrained")
     for axes, (quantity, by_value) in zip(panels, growth.items(), strict=True):
         for name, colour in colours.items():

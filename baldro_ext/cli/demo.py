@@ -7,16 +7,15 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.cli.reporting import reported, terminated_as_interrupted
+from baldro_ext.cli.reporting import interruptible, reported
 
-_BY_FRAMEWORK = """\
+_FORGOTTEN = """\
 BalDRO_DV_radius is BalDRO_DV with dv_radius=0.5 instead of dv_beta=2.0.
-Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.
+Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed."""
+_BY_FRAMEWORK = """\
 Forget quality (a p-value) and model utility: the higher the better. retain90 never saw those authors.
 Commands and their output: {folder}/logs. Models and evaluations: {folder}/saves."""
 _PLAIN = """\
-BalDRO_DV_radius is BalDRO_DV with dv_radius=0.5 instead of dv_beta=2.0.
-Probability of the forgotten answers: the lower the better, and the worst decile says for whom it failed.
 Retained answers: their mean probability, the higher the better. retain90 never saw the forgotten authors.
 Measured by this package alone: forget quality and model utility need open-unlearning.
 To have it, name a clone: OPEN_UNLEARNING_REPO=/path/to/clone baldro demo {folder}
@@ -49,14 +48,12 @@ def demo(
     from baldro_ext.demo.outcome import table
 
     try:
-        with reported(), terminated_as_interrupted():
+        with reported(), interruptible():
             result = demo.run(folder.absolute(), seed, say=typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("\nInterrupted. What is finished is kept; the same command goes on from there.", err=True)
-        raise typer.Exit(130) from None
     except OSError as error:
         typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{table(result.outcomes)}\n")
+    typer.echo(_FORGOTTEN)
     typer.echo((_BY_FRAMEWORK if result.by_framework else _PLAIN).format(folder=folder))
     typer.echo(f"The picture of it: {folder / result.picture.name}")

@@ -27,11 +27,14 @@ def reported() -> Iterator[None]:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C, so that the commands that run are ended too."""
+def interruptible() -> Iterator[None]:
+    """End the command with 130 at Ctrl-C, and at SIGTERM alike, so that the commands that it runs are ended too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. What is finished is kept: the same command goes on from here.", err=True)
+        raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

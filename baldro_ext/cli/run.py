@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baldro_ext.cli.reporting import reported, terminated_as_interrupted
+from baldro_ext.cli.reporting import interruptible, reported
 
 if TYPE_CHECKING:
     from baldro_ext.runs import Runner
@@ -100,12 +100,8 @@ def run(
 def _execute(study: Study, runners: list[Runner], overwrite: bool) -> None:
     from baldro_ext.study.execute import execute
 
-    try:
-        with terminated_as_interrupted():
-            failures = execute(study, runners, typer.echo, overwrite)
-    except KeyboardInterrupt:
-        typer.echo("\nInterrupted. What is finished is kept: the same command goes on from here.", err=True)
-        raise typer.Exit(130) from None
+    with interruptible():
+        failures = execute(study, runners, typer.echo, overwrite)
     if study.benchmark.needs_retain and not study.retain_file:
         typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     if failures:

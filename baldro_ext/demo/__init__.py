@@ -78,16 +78,9 @@ def _checkout(say: Callable[[str], None], requires: Sequence[str] = framework.RE
     """Return the checkout that fits what is installed; `None`, after a line that says why, where there is none."""
     try:
         generation = framework.made_for(metadata.version("transformers"))
-        if lacking := [name for name in requires if not _is_installed(name)]:
+        if lacking := [name for name in requires if framework.installed(name) is None]:
             raise framework.FrameworkError(f"it needs {', '.join(lacking)}")
         return framework.install(generation, notify=say)[0]
     except (framework.FrameworkError, GitError) as error:
         say(f"Without open-unlearning ({str(error).splitlines()[0]}): the same losses on a plain transformers.Trainer.")
         return None
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        return bool(metadata.version(distribution))
-    except metadata.PackageNotFoundError:
-        return False

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from baldro_ext import framework
@@ -69,7 +68,9 @@ def look_around(folder: Path) -> Surroundings:
     )
     has_git = shutil.which("git") is not None
     cached = {gen.name: framework.state(gen).kind if has_git else "unknown" for gen in GENERATIONS.values()}
-    versions = {name: found for name in (*OURS, *framework.REQUIRES, *_GPU_ONLY) if (found := _version(name))}
+    versions = {
+        name: found for name in (*OURS, *framework.REQUIRES, *_GPU_ONLY) if (found := framework.installed(name))
+    }
     commit = None
     if checkout is not None and has_git and (checkout / ".git").exists():
         commit = git(checkout, "rev-parse", "HEAD").stdout.strip() or None
@@ -94,13 +95,6 @@ def look_around(folder: Path) -> Surroundings:
 def series(version: str) -> tuple[int, ...]:
     """Return major and minor of a version; empty for none."""
     return tuple(int(part) for part in version.split(".")[:2]) if version else ()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _gpus() -> tuple[str, ...]:

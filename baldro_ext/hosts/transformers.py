@@ -50,11 +50,6 @@ class BalDROTrainer(BalDROMixin, Trainer):
                 "train_dataset has no forget samples in its attribute `forget`: make it by "
                 "baldro_ext.ForgetRetainDataset(forget, retain)"
             )
-        if len(train_dataset.forget) != len(train_dataset) and getattr(train_dataset, "anchor", "forget") == "forget":
-            raise ValueError(
-                f"train_dataset has {len(train_dataset)} items and {len(train_dataset.forget)} forget samples in its "
-                "attribute `forget`: item i must hold forget sample i"
-            )
         _refuse_pairs(arguments.get("eval_dataset"))
         self.variant = variant
         self._before: Any = None

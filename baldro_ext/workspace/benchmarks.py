@@ -68,7 +68,7 @@ def lay_out(benchmark: Benchmark, folder: Path, checkout: Path | None = None, se
         _link(folder / name, folder / "models" / model, within=True)
     if checkout is not None and not _is_own(folder / "src", checkout):
         for name in ("src", "configs"):
-            if (folder / name).is_symlink():
+            if (folder / name).is_symlink() and not _is_own(folder / name, checkout):
                 (folder / name).unlink()
             _link(folder / name, checkout / name)
 

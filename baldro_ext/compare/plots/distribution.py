@@ -11,7 +11,7 @@ from baldro_ext.compare.evaluations import Evaluation
 from baldro_ext.compare.grouping import Group
 from baldro_ext.compare.metrics import metric
 from baldro_ext.compare.plots.curves import PER_SAMPLE
-from baldro_ext.compare.plots.style import GREY, LINES, MARKERS, arranged, legend_below, panels
+from baldro_ext.compare.plots.style import GREY, arranged, legend_below, panels
 from baldro_ext.compare.statistics import Values
 
 
@@ -45,8 +45,7 @@ def _draw(found: Comparison, keys: tuple[str, ...]) -> Figure | str:
         share = found.options.worst_share
         axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of samples")
         for one, label, look in panel.methods:
-            line = LINES[MARKERS.index(look.marker) % len(LINES)]  # as many kinds, by the same order
-            _line(axes, _pooled(one, key), look.colour, line, label)
+            _line(axes, _pooled(one, key), look.colour, look.line, label)
         _line(axes, before(found, key), GREY, ":", "before unlearning")
         _line(axes, _of(found.retain, key), "black", ":", "model that never saw it")
         axes.set_ylim(0, 1.02)

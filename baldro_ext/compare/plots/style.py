@@ -46,23 +46,28 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of a method, the same in every picture."""
+    """Colour, marker and line of a method, the same in every picture."""
 
     colour: str
     marker: str
+    line: str
+
+    @classmethod
+    def number(cls, colour: int, kind: int) -> Look:
+        """Return a look by the places of its colour, and of its marker and line."""
+        return cls(COLOURS[colour % len(COLOURS)], MARKERS[kind % len(MARKERS)], LINES[kind % len(LINES)])
 
 
 def looks(found: Comparison) -> dict[str, Look]:
     """Return a look per method; where methods outnumber colours, a colour per forget loss and a marker per variant."""
     if len(found.groups) <= len(COLOURS):
-        return {one.label: Look(COLOURS[i], MARKERS[i]) for i, one in enumerate(found.groups)}
+        return {one.label: Look.number(i, i) for i, one in enumerate(found.groups)}
     families = list(dict.fromkeys(family(one) for one in found.groups))
     seen = dict.fromkeys(families, 0)
     given = {}
     for one in found.groups:
         mine = family(one)
-        place = families.index(mine)
-        given[one.label] = Look(COLOURS[place % len(COLOURS)], MARKERS[seen[mine] % len(MARKERS)])
+        given[one.label] = Look.number(families.index(mine), seen[mine])
         seen[mine] += 1
     return given
 
@@ -91,7 +96,7 @@ def arranged(found: Comparison, groups: Sequence[Group]) -> list[Panel]:
     }
     # A variant looks the same in every panel, for they share a legend.
     variants = list(dict.fromkeys(labels.values()))
-    given = {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(variants)}
+    given = {name: Look.number(i, i) for i, name in enumerate(variants)}
     return [
         Panel(name, [(one, labels[one.label], given[labels[one.label]]) for one in groups if family(one) == name])
         for name in families
