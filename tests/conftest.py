@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: Config, items: list[Item]) -> None:
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Print one loud line per thing for want of which tests were skipped."""
     for marker, missing, what, cure in (
-        ("framework", "OPEN-UNLEARNING", "tests with the real framework", "baldro framework install"),
+        ("framework", "A GENERATION OF OPEN-UNLEARNING", "tests with the real framework", "baldro framework install"),
         ("browser", "CHROMIUM", "tests of the report in a browser", "apt-get install chromium chromium-driver"),
     ):
         skipped = [report for report in terminalreporter.stats.get("skipped", []) if marker in report.keywords]
