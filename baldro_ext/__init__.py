@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from baldro_ext.data import ForgetRetainCollator as ForgetRetainCollator
     from baldro_ext.data import ForgetRetainDataset as ForgetRetainDataset
     from baldro_ext.data import encode_answers as encode_answers
-    from baldro_ext.hosts.transformers import BalDROTrainer as BalDROTrainer
-    from baldro_ext.registration import register as register
-    from baldro_ext.weighting import DonskerVaradhan as DonskerVaradhan
-    from baldro_ext.weighting import TopGroup as TopGroup
+    from baldro_ext.open_unlearning.registration import register as register
+    from baldro_ext.trainer import BalDROTrainer as BalDROTrainer
+    from baldro_ext.weightings import DonskerVaradhan as DonskerVaradhan
+    from baldro_ext.weightings import TopGroup as TopGroup
 
 _HOME = {
-    "BalDROTrainer": "baldro_ext.hosts.transformers",
-    "DonskerVaradhan": "baldro_ext.weighting",
+    "BalDROTrainer": "baldro_ext.trainer",
+    "DonskerVaradhan": "baldro_ext.weightings",
     "ForgetRetainCollator": "baldro_ext.data",
     "ForgetRetainDataset": "baldro_ext.data",
-    "TopGroup": "baldro_ext.weighting",
+    "TopGroup": "baldro_ext.weightings",
     "encode_answers": "baldro_ext.data",
-    "register": "baldro_ext.registration",
+    "register": "baldro_ext.open_unlearning.registration",
 }
 __all__ = list(_HOME)
 

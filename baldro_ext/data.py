@@ -1,4 +1,4 @@
-"""Forget and retain samples for training code that brings no dataset classes of its own.
+"""Forget and retain samples: pairs of them, which sample is which, and draws that need no memory.
 
 A sample is a mapping with `input_ids` and `labels`, two lists or vectors of equal length; labels are `IGNORE_INDEX`
 where there is no answer. Whatever yields such samples by index can be forgotten or retained.
@@ -6,7 +6,11 @@ where there is no answer. Whatever yields such samples by index can be forgotten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +18,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from baldro_ext.likelihood import IGNORE_INDEX
+from baldro_ext.logprobs import IGNORE_INDEX, AnswerPositions
+
+SAMPLES = "samples"
+"""Key of a batch's `Samples`."""
+_INDEX = "sample_index"
 
 
 class ForgetRetainDataset(Dataset[dict[str, Any]]):
@@ -40,9 +48,149 @@ class ForgetRetainDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = {"forget": self.forget[index]}
-        if self.retain:
+        if self.retain is not None and len(self.retain):
             item["retain"] = self.retain[int(torch.randint(0, len(self.retain), (1,)))]
         return item
+
+
+class IndexedPairs(Dataset[dict[str, Any]]):
+    """A forget-retain dataset whose forget samples carry their index, and whose draws are a function of the epoch.
+
+    What the dataset draws at random for item i in an epoch, such as its retain sample, depends on seed, epoch and i
+    alone: it is the same with any number of loader workers and after resuming, and differs between data-parallel ranks,
+    which have different items. That holds for draws from PyTorch's random numbers, as open-unlearning's are.
+
+    Args:
+        dataset: Yields `{"forget": sample, "retain": sample}`, with the forget samples, in the same order, in its
+            attribute `forget`, as open-unlearning's `ForgetRetainDataset`.
+        seed: Of the draws.
+
+    Attributes:
+        forget: The forget set.
+        drawn_once: Whether an epoch draws every forget sample once, and not at random beside the retain set.
+
+    Raises:
+        ValueError: Items and forget samples, which should be in one order, differ in number.
+    """
+
+    def __init__(self, dataset: Any, seed: int = 0) -> None:
+        self.forget = dataset.forget
+        self.seed = seed
+        self.drawn_once = getattr(dataset, "anchor", "forget") == "forget"
+        if self.drawn_once and len(dataset) != len(self.forget):
+            raise ValueError(
+                f"train_dataset has {len(dataset)} items and {len(self.forget)} forget samples in its attribute "
+                "`forget`: item i must hold forget sample i"
+            )
+        if not self.drawn_once:  # only the dataset itself knows which sample it draws
+            dataset = copy.copy(dataset)
+            dataset.forget = _Indexed(dataset.forget)
+        self._dataset = dataset
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # loader workers live longer than an epoch
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        with drawing(self.seed, self.epoch, index):
+            item = self._dataset[index]
+        return {**item, "forget": {**item["forget"], _INDEX: index}} if self.drawn_once else item
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose samples are drawn, in this process and in loader workers that are at work."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+
+class _Indexed(Dataset[dict[str, Any]]):
+    """Samples that carry their index."""
+
+    def __init__(self, samples: Any) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self._samples[index], _INDEX: index}
+
+
+@contextmanager
+def drawing(*place: int) -> Iterator[torch.Generator]:
+    """Draw PyTorch's random numbers on the CPU as a function of a place, and leave the run's as they were."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+    generator.manual_seed(int.from_bytes(digest, "big") >> 1)
+    try:
+        yield generator
+    finally:
+        generator.set_state(state)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the CPU knows of the B samples of a batch whose tensors are elsewhere.
+
+    Attributes:
+        index: `(B,)` int64, their places in the forget set; empty where they are no forget samples.
+        answers: Where their answers are.
+    """
+
+    index: Tensor
+    answers: AnswerPositions
+
+
+class IndexedCollator:
+    """A collator that adds `Samples` to each batch, past a collator that would drop indices or trip over them.
+
+    Raises:
+        ValueError: A batch has no labels, or not one row per sample.
+    """
+
+    def __init__(self, collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]) -> None:
+        self.collator = collator
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the collator's batch of forget and retain samples; samples to evaluate pass as they are."""
+        if "forget" not in items[0]:
+            return self.collator(items)
+        index = torch.tensor([item["forget"].get(_INDEX, 0) for item in items])
+        batch = self.collator([{**item, "forget": _without_index(item["forget"])} for item in items])
+        for side, places in (("forget", index), ("retain", index[:0])):
+            if side in batch:
+                batch[side] = {**batch[side], SAMPLES: Samples(places, _positions(side, batch[side], len(items)))}
+        return batch
+
+
+def _positions(side: str, batch: Mapping[str, Any], size: int) -> AnswerPositions:
+    labels = batch.get("labels")
+    if labels is None:
+        raise ValueError(
+            f"{side} batches have {', '.join(batch)} and no labels: these trainers need one answer per sample, so use "
+            "a dataset without alternate or 'I don't know' answers, as experiment=unlearn/tofu does"
+        )
+    if len(labels) != size:
+        raise ValueError(
+            f"the collator made {len(labels)} rows of {size} {side} samples: the worst case over samples needs a row "
+            "for each, so use a collator that pads and does not pack"
+        )
+    return AnswerPositions.of(labels)
+
+
+def _without_index(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sample as its dataset gave it."""
+    return {key: value for key, value in sample.items() if key != _INDEX}
 
 
 class ForgetRetainCollator:

@@ -5,10 +5,9 @@ Usage: python -m tests.scope_bias
 
 from __future__ import annotations
 
-from baldro_ext.objectives import NPO
-from baldro_ext.robust_loss import RobustLoss
+from baldro_ext.losses import NPO
 
-from .test_scope import NAMES, WEIGHTINGS, full_set_gradient, gradients
+from .test_adversary import NAMES, WEIGHTINGS, Method, full_set_gradient, gradients
 
 SIZES = (1, 2, 3, 8, 13)
 
@@ -17,7 +16,7 @@ print("|---|" + "---|" * len(NAMES))
 for size in SIZES:
     errors = []
     for weighting in WEIGHTINGS:
-        robust = RobustLoss(NPO(), weighting)
+        robust = Method(NPO(), weighting)
         exact = full_set_gradient(robust)
         errors.append(((gradients(robust, "batch", size, 1)[0] - exact).norm() / exact.norm()).item())
     print(f"| {size} | " + " | ".join(f"{error:.3f}" if error > 1e-9 else "0" for error in errors) + " |")

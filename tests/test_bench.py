@@ -18,9 +18,10 @@ from baldro_ext.bench.pictures import draw_growth, draw_steps
 from baldro_ext.bench.result import Benchmark, Ratio, peak_tflops
 from baldro_ext.bench.workload import SHAPES, Load, MadeUpPairs, Shape, stack
 from baldro_ext.cli import app
-from baldro_ext.likelihood import answer_log_probs
-from baldro_ext.objectives import NPO, SimNPO
-from baldro_ext.robust_loss import RobustLoss
+from baldro_ext.logprobs import answer_log_probs
+from baldro_ext.losses import NPO, SimNPO
+
+from .test_robust_loss import Robust
 
 TINY = Shape(hidden=64, layers=1, heads=2, key_value_heads=2, feed_forward=96, vocabulary=50)
 LOAD = Load(batch=5, length=9, prompt=3)
@@ -103,14 +104,14 @@ def test_the_released_steps_are_those_that_the_presets_compute(
         answer_log_probs(model(batch[side]["input_ids"]).logits, batch[side]["labels"]) for side in ("forget", "retain")
     )
     reference = answer_log_probs(before(batch["forget"]["input_ids"]).logits, batch["forget"]["labels"]).sums.detach()
-    dual = RobustLoss(objective, DonskerVaradhan(beta=-1.0))(forget, reference).value - retain.sums.mean()
+    dual = Robust(objective, DonskerVaradhan(beta=-1.0))(forget, reference).value - retain.sums.mean()
     torch.testing.assert_close(released.dual_step(loss, model, before, batch), dual, rtol=1e-6, atol=0)
 
     torch.manual_seed(3)
     step = released.group_step(loss, model, before, batch)
     torch.manual_seed(3)
     kept = torch.randperm(LOAD.batch)[:2]
-    group = RobustLoss(objective, TopGroup(0.5, "floor"), "nll")(forget, reference).value
+    group = Robust(objective, TopGroup(0.5, "floor"), "nll")(forget, reference).value
     expected = group - retain[kept].sums.sum() / retain[kept].lengths.sum()
     torch.testing.assert_close(step, expected, rtol=1e-5, atol=0)  # the model's own loss is taken in float32
 

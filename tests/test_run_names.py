@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from baldro_ext.hosts import resolvers
+from baldro_ext.open_unlearning import resolvers
 
 
 @pytest.fixture

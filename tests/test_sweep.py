@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.registration import config_directory
-from baldro_ext.sweep import Job, Outcome, SweepError, last_summary
+from baldro_ext.open_unlearning.registration import config_directory
+from baldro_ext.open_unlearning.sweep import Job, Outcome, SweepError, last_summary
 
 ROOT = Path(__file__).parents[1]
 APPLICATION = """

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from baldro_ext import formulas
 from baldro_ext import framework as checkouts
+from baldro_ext import losses, weightings
 from baldro_ext.cli import app
 from baldro_ext.framework import GENERATIONS
 from baldro_ext.upstream import PullRequest, pull_request
@@ -45,18 +45,18 @@ def definitions(source: str) -> dict[str, str]:
 
 def test_bundle_puts_definitions_in_the_place_of_imports() -> None:
     source = (
-        '"""Doc."""\nimport os\n\nfrom baldro_ext.formulas import top_group_weights, npo_losses\n\nSIZE = 1\n\n\n'
+        '"""Doc."""\nimport os\n\nfrom baldro_ext.weightings import top_group_weights\nfrom baldro_ext.losses import npo_losses\n\nSIZE = 1\n\n\n'
         "def mine():\n    return os, npo_losses\n"
     )
     result = bundle(source)
-    assert list(definitions(result)) == ["top_group_weights", "npo_losses", "mine"]  # in the order of their own file
+    assert list(definitions(result)) == ["top_group_weights", "npo_losses", "mine"]
     assert "baldro_ext" not in result
     assert result.index("import math") < result.index("import torch") < result.index("SIZE = 1") < result.index("def ")
 
 
 def test_bundle_refuses_a_name_that_is_no_function() -> None:
     with pytest.raises(ValueError, match="defines no function nothing"):
-        bundle("from baldro_ext.formulas import nothing\n\n\ndef mine():\n    pass\n")
+        bundle("from baldro_ext.losses import nothing\n\n\ndef mine():\n    pass\n")
 
 
 def test_registration_follows_the_others() -> None:
@@ -176,7 +176,13 @@ def test_the_dry_run_prints_a_diff_that_git_applies(folder: Path) -> None:
 def test_the_method_is_the_packages_own(folder: Path) -> None:
     request = pull_request(Checkout.at(folder))
     source = request.files[TRAINER]
-    ours = definitions(Path(formulas.__file__).read_text(encoding="utf-8"))
+    ours = {
+        name: text
+        for module in (losses, weightings)
+        for name, text in definitions(Path(module.__file__).read_text(encoding="utf-8")).items()
+        if not name.startswith("_") and name in definitions(source)
+    }
+    assert {"npo_losses", "simnpo_losses", "satimp_token_losses", "top_group_weights"} < ours.keys()
     assert {name: text for name, text in definitions(source).items() if name in ours} == ours
     assert "baldro_ext" not in "".join(request.files[path] for path in request.files.keys() - request.originals.keys())
     host = (folder / "src/trainer/unlearn/grad_diff.py").read_text(encoding="utf-8")

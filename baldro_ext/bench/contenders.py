@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 
 from baldro_ext.bench import released
 from baldro_ext.bench.workload import Load, MadeUpPairs, stack
-from baldro_ext.forward import AnswerForward
+from baldro_ext.logprobs import AnswerForward
 
 FLOOR = "floor"
 
@@ -153,7 +153,8 @@ class Field:
 
     def _of_framework(self, name: str, base: str, settings: Mapping[str, Any]) -> Contender:
         trainer = self.trainer(settings)
-        trainer.callback_handler.train_dataloader = trainer.get_train_dataloader()  # as when it trains
+        if hasattr(trainer, "score_forget_set"):
+            trainer.score_forget_set(self.model)  # as when it trains
         batches = [
             trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in rows]))
             for rows in self._rows

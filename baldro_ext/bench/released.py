@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baldro_ext.likelihood import IGNORE_INDEX
+from baldro_ext.logprobs import IGNORE_INDEX
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[nn.Module, nn.Module, Batch], Tensor]

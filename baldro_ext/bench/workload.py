@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baldro_ext.likelihood import IGNORE_INDEX
+from baldro_ext.logprobs import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from baldro_ext.balance import forget_balance
 from baldro_ext.compare.metrics import STATISTICS, worst_is_largest
 from baldro_ext.compare.records import read_json
 from baldro_ext.compare.statistics import Values
-from baldro_ext.evaluation.forget_balance import forget_balance
 
 BENCHMARKS = ("TOFU", "MUSE")
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from baldro_ext.compare.errors import BrokenFileError
-from baldro_ext.hosts.resolvers import chosen_name
+from baldro_ext.open_unlearning.resolvers import chosen_name
 
 _RUN_NAME = re.compile(r"\$\{baldro\.run_name:(.+)\}")
 _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),(.+)\}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from baldro_ext.evaluation.forget_balance import forget_balance
+from baldro_ext.balance import forget_balance
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from transformers import (
 
 from baldro_ext.data import ForgetRetainCollator, ForgetRetainDataset, encode_answers
 from baldro_ext.demo.outcome import Outcome
-from baldro_ext.forward import AnswerForward
-from baldro_ext.hosts.transformers import BalDROTrainer
+from baldro_ext.logprobs import AnswerForward
+from baldro_ext.trainer import BalDROTrainer
 from baldro_ext.workspace import rows_to_recite
 
 # With even weights BalDRO-DV around NPO is NPO.

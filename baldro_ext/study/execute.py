@@ -93,7 +93,7 @@ def pending(run: Run, runner: Runner) -> tuple[Command, ...]:
 
 def trainers(checkout: Path) -> set[str]:
     """Return the names that `trainer=` knows: the framework's and ours."""
-    from baldro_ext.registration import config_directory
+    from baldro_ext.open_unlearning.registration import config_directory
 
     return {
         path.stem

@@ -2,10 +2,10 @@
 
 What goes upstream must not be a second implementation. So
 
-- the method's formulas are `baldro_ext.formulas`, the same functions that the package's own weightings and losses call;
-  `bundle` puts them in place of the import in the trainer's module;
-- default values, their comments and the trainers' names come from the package's YAML files (`configurations`);
-- the trainer itself is new, in `pull-request/`, as a maintainer of the framework would write it. The package's own
+- the method's formulas are functions of `baldro_ext.weightings` and `baldro_ext.losses`, which call them too;
+`bundle` puts them in place of the import in the trainer's module; - default values, their comments and the trainers'
+names come from the package's YAML files (`configurations`); - the trainer itself is new, in `pull-request/`, as a
+maintainer of the framework would write it. The package's own
   serves any host, keeps a ledger, resumes and shards, which nobody would merge in one piece. A test trains both from
   one seed and compares the weights;
 - files that exist already are edited where their structure says (`edits`): no line of the framework is kept here, and

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterable
 
-from baldro_ext.registration import config_directory
+from baldro_ext.open_unlearning.registration import config_directory
 
 VARIANTS = ("DV", "G")
 BASES = ("NPO", "SimNPO", "SatImp")

@@ -3,7 +3,7 @@
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from baldro_ext import registration
+from baldro_ext.open_unlearning import registration
 
 
 class BalDROSearchPath(SearchPathPlugin):

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-from baldro_ext.sweep import Job, SweepError, log_file
+from baldro_ext.open_unlearning.sweep import Job, SweepError, log_file
 
 
 class UnfinishedLauncher(Launcher):
@@ -121,7 +121,7 @@ class Task:
 def _restore(path: list[str], function: bytes) -> Task:
     import cloudpickle
 
-    from baldro_ext import registration
+    from baldro_ext.open_unlearning import registration
 
     sys.path += [folder for folder in path if folder not in sys.path]
     task = Task(cloudpickle.loads(function))

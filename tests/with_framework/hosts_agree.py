@@ -23,7 +23,6 @@ SETTINGS = {
 def loss_and_gradient(trainer: Trainer, batch: dict) -> torch.Tensor:
     """Return `(1 + parameters,)`: the loss, then its gradient."""
     trainer.model.eval()
-    torch.manual_seed(1)  # a matched retain batch is drawn at random
     loss = trainer.compute_loss(trainer.model, batch)
     return torch.cat(
         [loss.detach()[None], *(g.flatten() for g in torch.autograd.grad(loss, list(trainer.model.parameters())))]
@@ -39,12 +38,14 @@ for variant, all_settings in SETTINGS.items():
             theirs.args,
             variant=variant,
             train_dataset=theirs.train_dataset._dataset,
-            data_collator=theirs.data_collator._collator,
+            data_collator=theirs.data_collator.collator,
             **settings,
         )
         batch = theirs.data_collator([theirs.train_dataset[index] for index in (3, 1, 4, 9)])
         for trainer in (theirs, plain):
-            trainer.books.start(trainer.model)  # the reference, while the model still is it
+            if trainer.settings.needs_model_before:
+                trainer.prepare_model_before(trainer.model)
+            trainer.score_forget_set(trainer.model)  # the reference, while the model still is it
         with torch.no_grad():
             torch.manual_seed(0)
             for parameter in theirs.model.parameters():

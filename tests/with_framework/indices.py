@@ -10,23 +10,28 @@ import torch
 from in_process import make_trainer
 from torch.utils.data import DataLoader
 
-from baldro_ext.samples import INDEX
+from baldro_ext.data import SAMPLES, drawing
 
 CHECKOUT, GENERATION, MODEL, *OVERRIDES = sys.argv[1:]
 
 for anchor in ("forget", "retain"):
     trainer = make_trainer((CHECKOUT, GENERATION, MODEL), *OVERRIDES, f"data.anchor={anchor}")
-    samples = trainer.train_dataset.forget.samples
+    samples = trainer.train_dataset.forget
     plain = copy.copy(trainer.train_dataset._dataset)
     plain.forget = samples
-    torch.manual_seed(5)
-    expected = list(DataLoader(plain, batch_size=4, collate_fn=trainer.data_collator._collator))
-    torch.manual_seed(5)
+    expected = []
+    for start in range(0, len(plain), 4):
+        items = []
+        for index in range(start, min(start + 4, len(plain))):
+            with drawing(trainer.train_dataset.seed, 0, index):
+                items.append(plain[index])
+        expected.append(trainer.data_collator.collator(items))
     batches = list(DataLoader(trainer.train_dataset, batch_size=4, collate_fn=trainer.data_collator))
 
     named = []
     for batch, without in zip(batches, expected, strict=True):
-        indices = batch["forget"].pop(INDEX).tolist()
+        indices = batch["forget"].pop(SAMPLES).index.tolist()
+        batch["retain"].pop(SAMPLES)
         for row, index in enumerate(indices):
             tokens = batch["forget"]["input_ids"][row][batch["forget"]["attention_mask"][row]]
             assert torch.equal(tokens, torch.as_tensor(samples[index]["input_ids"])), f"sample {index} is another one"

@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from in_process import make_trainer
 from safetensors.torch import load_file
@@ -57,8 +58,11 @@ def run(folder: Path, kill_before: int | None = None, resume: bool = False) -> i
 
 
 def result(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights and ledger at the end of a run."""
-    return load_file(folder / "model.safetensors") | load_file(folder / "baldro_ledger.safetensors")
+    """Weights at the end of a run, and what is known of the samples at its last checkpoint."""
+    (last,) = folder.glob("checkpoint-*")
+    with np.load(last / "baldro_state.npz") as file:
+        state = {name: torch.from_numpy(file[name]) for name in ("losses", "hardness", "seen", "reference")}
+    return load_file(folder / "model.safetensors") | state
 
 
 whole = Path(FOLDER) / "whole"
@@ -73,5 +77,5 @@ for step in range(1, 11):
     differing = [name for name in expected if not torch.equal(found[name].nan_to_num(), expected[name].nan_to_num())]
     assert found.keys() == expected.keys()
     assert not differing, f"resumed after step {step}: {differing[:5]} differ"
-    print(f"killed after step {step}: resumed to the same weights and ledger", flush=True)
+    print(f"killed after step {step}: resumed to the same weights and state", flush=True)
     shutil.rmtree(folder)

@@ -18,6 +18,8 @@ from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialS
 from in_process import make_trainer
 from safetensors.torch import save_file
 
+from baldro_ext import checkpoint
+
 CHECKOUT, GENERATION, MODEL, ENGINE, FOLDER, *OVERRIDES = sys.argv[1:]
 
 
@@ -66,14 +68,16 @@ def save_fsdp2(trainer: Any) -> None:
     whole = {name: shards.full_tensor().contiguous() for name, shards in trainer.model.state_dict().items()}
     if trainer.args.should_save:
         save_file(whole, Path(FOLDER) / "model.safetensors")
-        trainer.books.save(Path(FOLDER), None)
 
 
+OVERRIDES.append("trainer.args.save_strategy=no")
 trainer = with_fsdp2() if ENGINE == "fsdp2" else with_deepspeed(int(ENGINE[-1]))
 trainer.train()
 if ENGINE == "fsdp2":
     save_fsdp2(trainer)
 else:
     trainer.save_model(FOLDER)
+if trainer.args.should_save:
+    checkpoint.save(trainer.adversary.state, Path(FOLDER), {})
 if trainer.is_world_process_zero():
     print(f"trained by {type(trainer.model_wrapped).__name__} on {trainer.accelerator.num_processes} processes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,39 +19,8 @@ def weights(framework: Framework, task: str) -> torch.Tensor:
     return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
 
 
-def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Framework) -> None:
-    # transformers 4.51 multiplies the built-in trainers' gradients by the accumulation steps, not ours.
-    accumulation = 1 if framework.name == "G2" else 2
-    common = (
-        "experiment=unlearn/tofu",
-        "trainer.args.num_train_epochs=3",
-        "trainer.args.learning_rate=1e-3",
-        "trainer.args.per_device_train_batch_size=2",
-        f"trainer.args.gradient_accumulation_steps={accumulation}",
-        "trainer.args.seed=3",
-        "task_name=even_${hydra:runtime.choices.trainer}",
-    )
-    bases = ("NPO", "SimNPO", "SatImp", "GradDiff")
-    framework.train("-m", f"trainer={','.join(bases)}", *common)
-    framework.train("-m", "trainer=BalDRO_DV,BalDRO_DV_SimNPO", "++trainer.method_args.dv_beta=.inf", *common)
-    framework.train("-m", "trainer=BalDRO_G,BalDRO_G_SimNPO", "++trainer.method_args.top_fraction=1", *common)
-    # The built-in SatImp and GradDiff average over tokens, so here the worst case must range over tokens too.
-    by_token = ("++trainer.method_args.top_fraction=1", "++trainer.method_args.unit=token")
-    framework.train("-m", "trainer=BalDRO_G_SatImp,BalDRO_G_GradDiff", *by_token, *common)
-    before = torch.cat(
-        [value.flatten() for _, value in sorted(load_file(framework.folder / "models/tiny/model.safetensors").items())]
-    )
-    for ours, base in (
-        ("BalDRO_DV", "NPO"),
-        ("BalDRO_DV_SimNPO", "SimNPO"),
-        ("BalDRO_G", "NPO"),
-        ("BalDRO_G_SimNPO", "SimNPO"),
-        ("BalDRO_G_SatImp", "SatImp"),
-        ("BalDRO_G_GradDiff", "GradDiff"),
-    ):
-        built_in = weights(framework, f"even_{base}")
-        assert (built_in - before).abs().max() > 1e-3, "the built-in trainer did not train"
-        torch.testing.assert_close(weights(framework, f"even_{ours}"), built_in, rtol=0, atol=1e-5)
+def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Framework, tmp_path: Path) -> None:
+    assert framework.script("even_weights.py", str(tmp_path)).count(" with even weights ends as ") == 6
 
 
 def test_release_presets_have_the_value_and_gradient_of_the_released_formulas(framework: Framework) -> None:

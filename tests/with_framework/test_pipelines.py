@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from baldro_ext.objectives import FORGET_LOSSES
+from baldro_ext.losses import FORGET_LOSSES
 
 from .conftest import MODEL, TRAIN, Framework
 
@@ -143,25 +143,26 @@ def test_samples_without_answer_weigh_nothing_and_are_reported_once(framework: F
     )
     output = framework.train(
         "trainer=BalDRO_G",
-        "task_name=answerless",
+        "task_name=unlabeled",
         "trainer.args.per_device_train_batch_size=2",
         *muse,
         common=(*TRAIN[:-1], "trainer.args.logging_steps=2"),
     )
-    assert len(re.findall("1 of the 2 forget samples in this batch have no answer token", output)) == 1
-    assert [step["answerless_samples"] for step in framework.steps("answerless")] == [2]
+    assert len(re.findall("of the 2 forget samples have no answer token", output)) == 1
+    assert "in this batch" not in output
+    assert [step["unlabeled_samples"] for step in framework.steps("unlabeled")] == [2]
 
     # One sample per batch: every second batch has nothing to forget, and still trains the retain term.
     framework.train(
         "trainer=BalDRO_G_release",
-        "task_name=answerless_batches",
+        "task_name=unlabeled_batches",
         "trainer.method_args.top_fraction=1",
         "trainer.args.per_device_train_batch_size=1",
         "trainer.args.gradient_accumulation_steps=1",
         *muse,
     )
-    steps = framework.steps("answerless_batches")
-    empty = [step for step in steps if step.get("answerless_samples")]
+    steps = framework.steps("unlabeled_batches")
+    empty = [step for step in steps if step.get("unlabeled_samples")]
     assert (len(steps), len(empty)) == (4, 2)
     for step in empty:
         assert "forget_loss_mean" not in step

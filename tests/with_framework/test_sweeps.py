@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from baldro_ext.sweep import Job
+from baldro_ext.open_unlearning.sweep import Job
 
 from .conftest import TRAIN, Framework
 

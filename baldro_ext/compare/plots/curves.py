@@ -7,13 +7,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from baldro_ext.balance import forget_balance
 from baldro_ext.compare.collect import Run
 from baldro_ext.compare.comparison import Comparison
 from baldro_ext.compare.grouping import Group
 from baldro_ext.compare.metrics import metric
 from baldro_ext.compare.plots.style import legend_below, looks, name_panels, panels
 from baldro_ext.compare.statistics import Values
-from baldro_ext.evaluation.forget_balance import forget_balance
 
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
 

@@ -5,13 +5,8 @@ import torch.nn.functional as F
 
 from trainer.unlearn.grad_diff import GradDiff
 
-from baldro_ext.formulas import (
-    donsker_varadhan_weights,
-    npo_losses,
-    satimp_token_losses,
-    simnpo_losses,
-    top_group_weights,
-)
+from baldro_ext.losses import npo_losses, satimp_token_losses, simnpo_losses
+from baldro_ext.weightings import donsker_varadhan_weights, top_group_weights
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +40,14 @@ class BalDRO(GradDiff):
     Args:
       base: Forget loss: NPO, SimNPO or SatImp
       hardness: What the weights are chosen by: "loss", or "nll" for the mean
-        log-probability per answer token
+        log-probability per answer token; by default "nll" for SatImp
       beta, delta, beta1, beta2: As in the trainer of the base
     """
 
     def __init__(
         self,
         base="NPO",
-        hardness="loss",
+        hardness=None,
         beta=1.0,
         delta=0.0,
         beta1=5.0,
@@ -62,7 +57,8 @@ class BalDRO(GradDiff):
     ):
         super().__init__(*args, **kwargs)
         self.base = base
-        self.hardness = hardness
+        # The loss of SatImp is largest for forgotten samples too
+        self.hardness = hardness or ("nll" if base == "SatImp" else "loss")
         self.beta = beta
         self.delta = delta
         self.beta1 = beta1

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from baldro_ext.objectives import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, forget_loss
-from baldro_ext.robust_loss import RobustLoss
+from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, forget_loss
 from baldro_ext.suggest import known
-from baldro_ext.weighting import DonskerVaradhan, TopGroup, Weighting
+from baldro_ext.weightings import DonskerVaradhan, TopGroup, Weighting
 
 VARIANTS: dict[str, tuple[type[Weighting], dict[str, str]]] = {
     "BalDRO_DV": (DonskerVaradhan, {"dv_beta": "beta", "dv_radius": "radius"}),
@@ -41,26 +40,28 @@ class Settings:
     """Everything that defines the loss `gamma * robust forget loss + alpha * retain loss`.
 
     Args:
-        base: Name of the forget loss, a key of `objectives.FORGET_LOSSES`.
-        objective: The forget loss, built from the base's own arguments.
+        variant: The trainer, a key of `VARIANTS`.
+        base: Name of the forget loss, a key of `losses.FORGET_LOSSES`.
+        loss: The forget loss, built from the base's own arguments.
         weighting: The worst case, built from the variant's own arguments.
         gamma: Weight of the forget loss, at least 0 (lambda of the paper is `alpha / gamma`).
         alpha: Weight of the retain loss, at least 0.
         retain_loss_type: `NLL`, or `KL` to the model before unlearning.
-        hardness: What the worst case is chosen by: `loss` or `nll`.
+        hardness: What the worst case is chosen by: `loss` or `nll`; by default what the forget loss itself says.
         unit: What the worst case ranges over: `sample` or `token`.
         retain_reduction: `token_mean`, as open-unlearning; or `sequence_sum`, the mean over samples of
             summed log-likelihoods, as the released DV trainers of NPO and SatImp.
         retain_batch: `full`, or `matched` for as many random retain samples as the group keeps forget
             samples, as the released group trainers.
         scope: Where the worst case is sought: `batch` for the samples of one forward pass on all ranks, as
-            the paper; or `dataset` for the whole forget set, by a ledger of latest losses.
-        reference: How NPO's reference likelihoods are had: `precomputed` before the first step, or `live`
+            the paper's code; or `dataset` for the whole forget set, by the latest loss of each sample.
+        reference: How NPO's reference log-likelihoods are obtained: `precomputed` before the first step, or `live`
             from a copy of the model, as open-unlearning.
     """
 
+    variant: str
     base: str = "NPO"
-    objective: ForgetLoss
+    loss: ForgetLoss
     weighting: Weighting
     gamma: float = 1.0
     alpha: float = 1.0
@@ -74,8 +75,8 @@ class Settings:
 
     @property
     def needs_precomputed_reference(self) -> bool:
-        """Whether the forget loss reads reference likelihoods from the ledger."""
-        return self.objective.needs_reference and self.reference == "precomputed"
+        """Whether the forget loss reads reference log-likelihoods that were computed before the first step."""
+        return self.loss.needs_reference and self.reference == "precomputed"
 
     @property
     def needs_scores(self) -> bool:
@@ -83,9 +84,18 @@ class Settings:
         return self.needs_precomputed_reference or self.scope == "dataset"
 
     @property
-    def robust_loss(self) -> RobustLoss:
-        """The forget term these settings describe."""
-        return RobustLoss(self.objective, self.weighting, self.hardness, self.unit)
+    def needs_model_before(self) -> bool:
+        """Whether training compares with the model before unlearning itself, in each step."""
+        return self.retain_loss_type == "KL" or (self.loss.needs_reference and self.reference == "live")
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the numbers that outlive a step depend on, by the names of the settings: a run resumes only with
+        these."""
+        own = {name: getattr(self, name) for name in ("variant", "base", "hardness", "unit", "scope", "retain_batch")}
+        weighting = {key: getattr(self.weighting, name) for key, name in VARIANTS[self.variant][1].items()}
+        values = own | asdict(self.loss) | weighting  # type: ignore[call-overload]
+        return {key: str(float(value) if isinstance(value, int) else value) for key, value in values.items()}
 
     @classmethod
     def parse(cls, variant: str, arguments: Mapping[str, Any]) -> Settings:
@@ -107,14 +117,15 @@ class Settings:
         base = given.get("base", cls.base)
         weighting_class, weighting_names = VARIANTS[variant]
         base_names = argument_names(base)
-        common = {field.name for field in fields(cls)} - {"objective", "weighting"}
+        common = {field.name for field in fields(cls)} - {"variant", "loss", "weighting"}
         for key in given:
             if key not in {*common, *base_names, *weighting_names}:
                 raise ValueError(_misplaced(key, variant, base, [*common, *base_names, *weighting_names]))
         for key, value in given.items():
             _check_type(key, value)
 
-        objective = forget_loss(base, **{key: given[key] for key in base_names if key in given})
+        loss = forget_loss(base, **{key: given[key] for key in base_names if key in given})
+        given.setdefault("hardness", loss.default_hardness)
         try:
             weighting = weighting_class(**{new: given[key] for key, new in weighting_names.items() if key in given})
         except ValueError as error:
@@ -122,15 +133,17 @@ class Settings:
             own_words = {new: key for key, new in weighting_names.items()}
             message = re.sub(rf"\b({'|'.join(own_words)})\b", lambda match: own_words[match[0]], str(error))
             raise ValueError(f"{variant}: {message}") from None
-        settings = cls(objective=objective, weighting=weighting, **{key: given[key] for key in common if key in given})
-        settings._check_combinations(variant)
+        settings = cls(
+            variant=variant, loss=loss, weighting=weighting, **{key: given[key] for key in common if key in given}
+        )
+        settings._check_combinations()
         return settings
 
-    def _check_combinations(self, variant: str) -> None:
+    def _check_combinations(self) -> None:
         for name in ("gamma", "alpha"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} is no weight of a loss term: use a finite number >= 0")
-        if self.unit == "token" and not isinstance(self.objective, TokenAveraged):
+        if self.unit == "token" and not isinstance(self.loss, TokenAveraged):
             able = [name for name, loss in FORGET_LOSSES.items() if issubclass(loss, TokenAveraged)]
             raise ValueError(
                 f"unit='token' needs a loss that is a mean over tokens ({', '.join(able)}), and {self.base} scores a "
@@ -153,8 +166,8 @@ class Settings:
             )
         if self.retain_batch == "matched" and not isinstance(self.weighting, TopGroup):
             raise ValueError(
-                f"retain_batch='matched' cuts the retain batch to the size of the forget group, and {variant} keeps "
-                "every forget sample: use retain_batch=full"
+                f"retain_batch='matched' cuts the retain batch to the size of the forget group, and {self.variant} "
+                "keeps every forget sample: use retain_batch=full"
             )
 
 

@@ -1,7 +1,7 @@
 """How evenly the samples of a forget set were forgotten: what a mean over them hides.
 
 Takes one number per sample, larger = more remembered: probability, ROUGE, extraction strength. Pure, without the
-framework; `baldro_ext.hosts.metrics` puts it into the framework's evaluations.
+framework; `baldro_ext.open_unlearning.metrics` puts it into the framework's evaluations.
 """
 
 from __future__ import annotations

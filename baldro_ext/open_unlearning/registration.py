@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 def config_directory() -> Path:
     """Return the folder of the extension's YAML files, in a wheel and in an editable install alike."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
@@ -68,11 +68,11 @@ def register() -> None:
 
 def register_classes() -> None:
     """Put trainers, the metric and resolvers into the registries of this process."""
-    from baldro_ext.hosts import open_unlearning, resolvers
+    from baldro_ext.open_unlearning import resolvers, trainers
 
-    open_unlearning.register()
+    trainers.register()
     if "evals.metrics" in sys.modules:  # importing it takes lm-eval and seconds
-        from baldro_ext.hosts import metrics
+        from baldro_ext.open_unlearning import metrics
 
         metrics.register()
     resolvers.register()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baldro_ext.likelihood import IGNORE_INDEX, answer_log_probs
+from baldro_ext.logprobs import IGNORE_INDEX, answer_log_probs
 
 
 def batch(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:

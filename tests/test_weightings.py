@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.weighting import Weighting, diagnostics
+from baldro_ext.weightings import Weighting, diagnostics
 
 mpmath.mp.dps = 50
 

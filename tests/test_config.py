@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.objectives import FORGET_LOSSES, NPO, SatImp, SimNPO
-from baldro_ext.settings import Settings
+from baldro_ext.config import Settings
+from baldro_ext.losses import FORGET_LOSSES, NPO, SatImp, SimNPO
 
 
 def test_names_become_parts() -> None:
     settings = Settings.parse(
         "BalDRO_DV", {"base": "SimNPO", "beta": 2.5, "delta": 0.1, "dv_radius": 0.5, "gamma": 0.125}
     )
-    assert settings.objective == SimNPO(beta=2.5, delta=0.1)
+    assert settings.loss == SimNPO(beta=2.5, delta=0.1)
     assert settings.weighting == DonskerVaradhan(radius=0.5)
     assert (settings.gamma, settings.alpha, settings.retain_loss_type) == (0.125, 1.0, "NLL")
 
 
 def test_defaults_are_the_base_losses_own() -> None:
-    assert Settings.parse("BalDRO_G", {}).objective == NPO(beta=0.1)
-    assert Settings.parse("BalDRO_G", {"base": "SatImp"}).objective == SatImp(beta1=5.0, beta2=1.0)
+    assert Settings.parse("BalDRO_G", {}).loss == NPO(beta=0.1)
+    assert Settings.parse("BalDRO_G", {"base": "SatImp"}).loss == SatImp(beta1=5.0, beta2=1.0)
     assert Settings.parse("BalDRO_G", {}).weighting == TopGroup(0.5)
     assert Settings.parse("BalDRO_DV", {}).weighting == DonskerVaradhan(beta=2.0)
 

@@ -9,11 +9,11 @@ import logging
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from trainer import TRAINER_REGISTRY
 from trainer.unlearn.grad_diff import GradDiff
 
-from baldro_ext.trainer import BalDROMixin, Batch
+from baldro_ext.mixin import BalDROMixin, Batch
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,12 @@ class _BalDRO(BalDROMixin, GradDiff):
         self.gamma = self.settings.gamma
         self.alpha = self.settings.alpha
         self.retain_loss_type = self.settings.retain_loss_type
-        live = self.settings.objective.needs_reference and self.settings.reference == "live"
-        if live or self.retain_loss_type == "KL":
-            if not live:
-                logger.info("retain_loss_type=KL keeps a copy of the model in memory; retain_loss_type=NLL needs none.")
-            self.ref_model = self._prepare_ref_model(self.model)
+
+    def prepare_model_before(self, model: nn.Module) -> None:
+        """Keep the copy of the model that GradDiff compares with."""
+        if not self.settings.loss.needs_reference:
+            logger.info("retain_loss_type=KL keeps a copy of the model in memory; retain_loss_type=NLL needs none.")
+        self.ref_model = self._prepare_ref_model(model)
 
     def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
         """Return `(B,)` log-likelihoods under the copy of the model that GradDiff keeps."""

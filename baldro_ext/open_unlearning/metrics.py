@@ -13,7 +13,7 @@ from evals.metrics import METRICS_REGISTRY
 from evals.metrics.base import unlearning_metric
 
 from baldro_ext import suggest
-from baldro_ext.evaluation.forget_balance import forget_balance as balance
+from baldro_ext.balance import forget_balance as balance
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baldro_ext.evaluation.forget_balance import forget_balance
+from baldro_ext.balance import forget_balance
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.05, 0.1, 0.29, 0.5, 1.0]))

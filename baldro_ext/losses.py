@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from baldro_ext.formulas import npo_losses, satimp_token_losses, simnpo_losses
-from baldro_ext.likelihood import AnswerLogProbs
+from baldro_ext.logprobs import AnswerLogProbs
 from baldro_ext.suggest import known
 
 
@@ -23,18 +23,21 @@ class ForgetLoss(ABC):
 
     needs_reference: ClassVar[bool] = False
     """Whether the loss compares with the log-likelihoods of the model before unlearning."""
+    default_hardness: ClassVar[Literal["loss", "nll"]] = "loss"
+    """What the worst case is chosen by unless `hardness` is set: the loss itself, or the mean log-probability per token
+    where a large loss does not mean that a sample is remembered."""
 
     @abstractmethod
     def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
         """Return the losses.
 
         Args:
-            answers: Log-probabilities of B samples, each with at least one answer token.
-            reference: `(B,)` log-likelihoods of the answers under the reference model, in nats; only
-                where `needs_reference`.
+            answers: Log-probabilities of B samples.
+            reference: `(B,)` log-likelihoods of the answers under the reference model, in nats, on the device of the
+                answers; only where `needs_reference`.
 
         Returns:
-            `(B,)`, larger = less forgotten.
+            `(B,)`, larger = less forgotten; a finite number without meaning for a sample without answer tokens.
         """
 
 
@@ -47,7 +50,7 @@ class TokenAveraged(ForgetLoss):
 
     def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
         """Return `(B,)` means over each sample's answer tokens."""
-        return self.token_losses(answers).sum(-1) / answers.lengths
+        return self.token_losses(answers).sum(-1) / answers.lengths.clamp(min=1)
 
 
 FORGET_LOSSES: dict[str, type[ForgetLoss]] = {}
@@ -139,8 +142,8 @@ class SimNPO(ForgetLoss):
 class SatImp(TokenAveraged):
     """Saturation and importance: the mean of `p_t^beta1 (1 - p_t)^beta2 log p_t`, its factors held fixed.
 
-    It returns to 0, its largest value, for samples that are already forgotten; so it says little about
-    how hard a sample is, which is why the configurations pair it with `hardness: nll`.
+    It returns to 0, its largest value, for samples that are already forgotten, so it says little about how hard a
+    sample is: by default the worst case is chosen by log-probability.
     Source: arXiv:2505.11953; as `trainer/unlearn/satimp.py` of open-unlearning.
 
     Args:
@@ -150,6 +153,7 @@ class SatImp(TokenAveraged):
 
     beta1: float = 5.0
     beta2: float = 1.0
+    default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
         _require("SatImp", "beta1", self.beta1, at_least_zero=True)
@@ -179,3 +183,22 @@ def _require(loss: str, name: str, value: float, *, positive: bool = False, at_l
     if not ok:
         kind = "a positive number" if positive else "a number >= 0" if at_least_zero else "a finite number"
         raise ValueError(f"{name}={value} does not suit {loss}: use {kind}")
+
+
+# The formulas in PyTorch alone, which `baldro upstream` proposes to open-unlearning as they stand: in its line length.
+
+
+def npo_losses(log_probs: Tensor, ref_log_probs: Tensor, beta: float) -> Tensor:
+    """NPO per sample, from the log-likelihoods of whole answers, shape [n]"""
+    return -2 / beta * F.logsigmoid(-beta * (log_probs - ref_log_probs))
+
+
+def simnpo_losses(mean_log_probs: Tensor, beta: float, delta: float) -> Tensor:
+    """SimNPO per sample, from the mean log-probability per answer token, shape [n]"""
+    return -2 / beta * F.logsigmoid(-beta * (mean_log_probs + delta))
+
+
+def satimp_token_losses(log_probs: Tensor, beta1: float, beta2: float) -> Tensor:
+    """SatImp per token, from log-probabilities of any shape; 0 where they are 0"""
+    probs = log_probs.detach().exp()
+    return probs**beta1 * (1 - probs) ** beta2 * log_probs

@@ -11,8 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from baldro_ext.forward import AnswerForward
-from baldro_ext.likelihood import IGNORE_INDEX, AnswerLogProbs
+from baldro_ext.logprobs import IGNORE_INDEX, AnswerForward, AnswerLogProbs
 
 VOCABULARY = 97
 _SHAPE = {

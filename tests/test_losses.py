@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from baldro_ext.likelihood import AnswerLogProbs
-from baldro_ext.objectives import FORGET_LOSSES, NPO, ForgetLoss, GradDiff, SatImp, SimNPO, argument_names, forget_loss
+from baldro_ext.logprobs import AnswerLogProbs
+from baldro_ext.losses import FORGET_LOSSES, NPO, ForgetLoss, GradDiff, SatImp, SimNPO, argument_names, forget_loss
 
 Vector = NDArray[np.float64]
 

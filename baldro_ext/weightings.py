@@ -17,8 +17,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baldro_ext.formulas import donsker_varadhan_weights, top_group_weights
-
 logger = logging.getLogger(__name__)
 
 
@@ -39,8 +37,8 @@ class WorstCase:
 class Weighting(ABC):
     """A worst-case distribution over n samples, as a function of their losses.
 
-    Losses are `(n,)`, float32 or float64, with larger meaning less forgotten. The mathematics runs in
-    float64 on the CPU whatever the device: n is small, and one transfer costs less than many kernels.
+    Losses are `(n,)`, float32 or float64, with larger meaning less forgotten. They may be on any device; the
+    mathematics runs in float64 on the CPU, since n is small and one transfer costs less than many kernels.
     """
 
     @property
@@ -199,7 +197,7 @@ def diagnostics(weights: Tensor) -> dict[str, float]:
         `effective_sample_size` (`1 / sum w^2`, between 1 and n), `kl_to_uniform` (nats, between 0 and
         log n) and `largest_weight`.
     """
-    w = weights.detach().to("cpu", torch.float64)
+    w = weights.detach().cpu().double()
     return {
         "effective_sample_size": 1 / w.square().sum().item(),
         "kl_to_uniform": max(0.0, torch.special.xlogy(w, w * len(w)).sum().item()),
@@ -277,8 +275,49 @@ def _float64(losses: Tensor) -> Tensor:
         raise ValueError(f"losses must be one number per sample, shape (n,) with n >= 1, not {tuple(losses.shape)}")
     if losses.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"losses must be float32 or float64, not {losses.dtype}: compute them in full precision")
-    exact = losses.detach().to("cpu", torch.float64)
+    exact = losses.detach().cpu().double()  # in this order: not every device has float64
     if not exact.isfinite().all():
         where = (~exact.isfinite()).nonzero().flatten().tolist()
         raise ValueError(f"losses are not finite at positions {where}: {exact[where].tolist()}")
     return exact
+
+
+# The formulas in PyTorch alone, which `baldro upstream` proposes to open-unlearning as they stand: in its line length.
+
+
+def donsker_varadhan_weights(losses: Tensor, beta: float) -> Tensor:
+    """
+    Worst case of BalDRO-DV, a soft maximum: the distribution w that maximises
+    sum_i w_i * losses_i - beta * KL(w || uniform).
+
+    That maximum is beta * log(mean(exp(losses / beta))), and w is its gradient.
+
+    Args:
+      losses: One per sample, larger = less forgotten, shape [n]
+      beta: Temperature in units of the loss; inf weighs all samples alike
+
+    Returns:
+      Weights of sum 1, shape [n]
+    """
+    return (losses / beta).softmax(0)
+
+
+def top_group_weights(losses: Tensor, fraction: float) -> Tensor:
+    """
+    Worst case of BalDRO-G, the group with the largest losses, weighed evenly.
+
+    A sample at the boundary counts in part where fraction * n is not an integer, and
+    samples tied there share what is left (conditional value at risk).
+
+    Args:
+      losses: One per sample, larger = less forgotten, shape [n]
+      fraction: Share of the samples in the group, in (0, 1]; 1 weighs all alike
+
+    Returns:
+      Weights of sum 1, shape [n]
+    """
+    # Rounded, because 0.1 * 30 is 3.0000000000000004 in floating point
+    size = max(1.0, round(fraction * len(losses), 9))
+    boundary = losses.sort(descending=True).values[math.ceil(size) - 1 :][:1]
+    above, tied = (losses > boundary).to(losses), (losses == boundary).to(losses)
+    return (above + tied * (size - above.sum()) / tied.sum()) / size

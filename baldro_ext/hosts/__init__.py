@@ -1,1 +1,0 @@
-"""Trainers of other projects that the method is put into."""

@@ -1,0 +1,1 @@
+"""The method in open-unlearning: trainers, a metric, names of runs, and their registration."""

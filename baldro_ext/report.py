@@ -1,0 +1,56 @@
+"""What a training run says of itself: numbers per logging step, and the forget set after each epoch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from baldro_ext.robust_loss import ForgetTerm
+from baldro_ext.weightings import diagnostics
+
+UNLABELED = "unlabeled_samples"
+
+
+class Journal:
+    """Sums of what each micro-batch reported since the last logging step; a fixed size, whether it is read or not."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor | float] = {}
+        self._counts: dict[str, int] = {}
+
+    def note(self, term: ForgetTerm, retain_loss: Tensor | float) -> None:
+        """Add a micro-batch. A loss stays on its device until it is read."""
+        self._add("retain_loss", retain_loss.detach() if isinstance(retain_loss, Tensor) else retain_loss)
+        if term.unlabeled:
+            self._add(UNLABELED, term.unlabeled)
+        if term.weights.mean is not None:
+            self._add("forget_loss_mean", term.weights.mean)
+            self._add("forget_loss_robust", float(term.weights.value))
+            for name, value in diagnostics(term.weights.distribution).items():
+                self._add(name, value)
+
+    def read(self) -> dict[str, float]:
+        """Return means over the micro-batches since the last call, and the number of samples without an answer."""
+        means = {
+            name: float(total) / (1 if name == UNLABELED else self._counts[name]) for name, total in self._sums.items()
+        }
+        self.__init__()  # type: ignore[misc]
+        return means
+
+    def _add(self, name: str, value: Tensor | float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+
+def draw_histogram(name: str, values: Tensor, step: int, callbacks: Iterable[Any]) -> None:
+    """Give a histogram to TensorBoard and to Weights & Biases, where the run reports to them."""
+    for callback in callbacks:
+        writer = getattr(callback, "tb_writer", None)
+        if writer is not None:
+            writer.add_histogram(name, values, step)
+    wandb: Any = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.log({name: wandb.Histogram(values.numpy())}, commit=False)

@@ -1,0 +1,199 @@
+"""The file beside a checkpoint: what is saved is loaded, and what cannot serve is refused with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from baldro_ext.adversary import SampleState
+from baldro_ext.checkpoint import (
+    FILE_NAME,
+    StateError,
+    digest_of,
+    fingerprint,
+    load,
+    newest_complete,
+    save,
+    step_of,
+)
+
+ABOUT = {"step": "7", "fingerprint": "abc", "dv_beta": "2.0"}
+
+
+@pytest.fixture
+def state() -> SampleState:
+    made = SampleState.blank(4)
+    made.record(torch.tensor([2, 0]), torch.tensor([1.5, 0.25]), torch.tensor([-0.1, -0.2]))
+    made.mark_seen(torch.tensor([2]))
+    made.reference = torch.tensor([-1.0, -2.0, -3.0, -4.0], dtype=torch.float64)
+    return made
+
+
+def assert_same(found: SampleState, expected: SampleState) -> None:
+    for name in ("losses", "hardness", "seen", "reference"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_is_saved_is_loaded(state: SampleState, tmp_path: Path) -> None:
+    save(state, tmp_path, ABOUT)
+    assert_same(load(tmp_path, ABOUT, reference=True), state)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_servers_and_hubs_do_not_take_the_file_for_weights() -> None:
+    assert not any(Path(FILE_NAME).match(pattern) for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt"))
+
+
+def test_the_file_is_plain_numpy(state: SampleState, tmp_path: Path) -> None:
+    save(state, tmp_path, ABOUT)
+    with np.load(tmp_path / FILE_NAME, allow_pickle=False) as file:
+        assert file["losses"].tolist()[2] == 1.5
+        assert json.loads(str(file["about"]))["dv_beta"] == "2.0"
+
+
+def test_without_a_reference(tmp_path: Path) -> None:
+    save(SampleState.blank(2), tmp_path, ABOUT)
+    assert load(tmp_path, ABOUT, reference=False).reference is None
+    with pytest.raises(StateError, match="no reference log-likelihoods"):
+        load(tmp_path, ABOUT, reference=True)
+
+
+def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """Damage that leaves a file which numpy reads without complaint."""
+
+    def damage(path: Path) -> None:
+        with np.load(path) as file:
+            arrays = dict(file)
+        change(arrays)
+        np.savez(path, **arrays)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(path.read_bytes()[:200] + b"\0" * 40 + path.read_bytes()[240:]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"not a zip file"),
+        rewritten(lambda arrays: arrays.pop("losses")),
+        rewritten(lambda arrays: arrays.pop("about")),
+        rewritten(lambda arrays: arrays.update(losses=arrays["losses"][::-1])),
+        rewritten(lambda arrays: arrays.update(losses=arrays["hardness"], hardness=arrays["losses"])),
+        rewritten(lambda arrays: arrays.update(reference=arrays["reference"].astype(np.float32))),
+        rewritten(lambda arrays: arrays.update(seen=arrays["seen"][:2])),
+        rewritten(lambda arrays: arrays.update(more=np.zeros(2))),
+        rewritten(lambda arrays: arrays.update(about=np.array("[]"))),
+        rewritten(lambda arrays: arrays.update(about=np.array('{"format": "9"}'))),
+    ],
+    ids=[
+        *("truncated", "overwritten", "empty", "something else", "a missing column", "no note", "permuted", "swapped"),
+        *("another dtype", "shorter", "another column", "another note", "another format"),
+    ],
+)
+def test_a_damaged_file_is_refused(state: SampleState, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    save(state, tmp_path, ABOUT)
+    damage(tmp_path / FILE_NAME)
+    with pytest.raises(StateError, match=r"baldro_state.npz is damaged .* start anew from the model before"):
+        load(tmp_path, ABOUT, reference=True)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"has no baldro_state.npz.*start anew from the model before"):
+        load(tmp_path, ABOUT, reference=True)
+
+
+@pytest.mark.parametrize("name", ABOUT)
+def test_the_file_of_another_run_is_refused_by_what_differs(state: SampleState, tmp_path: Path, name: str) -> None:
+    save(state, tmp_path, ABOUT)
+    with pytest.raises(StateError, match=f"another run .{name}: {ABOUT[name]} there, other here"):
+        load(tmp_path, ABOUT | {name: "other"}, reference=True)
+    with pytest.raises(StateError, match="more: None there, other here"):
+        load(tmp_path, ABOUT | {"more": "other"}, reference=True)
+
+
+def old_file(state: SampleState, folder: Path, **metadata: str) -> None:
+    """Write what releases up to 0.1 wrote."""
+    assert state.reference is not None
+    columns = {"losses": state.losses, "hardness": state.hardness, "visited": state.seen.to(torch.uint8)}
+    draw = {"draw": torch.get_rng_state()}
+    save_file({**columns, "reference": state.reference, **draw}, folder / "baldro_ledger.safetensors", metadata)
+
+
+def test_the_file_of_an_older_release_is_read_with_a_note(
+    state: SampleState, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old_file(state, tmp_path, format="1", step="7", fingerprint="abc")
+    assert_same(load(tmp_path, ABOUT, reference=True), state)
+    assert "of an older release" in caplog.text
+    with pytest.raises(StateError, match="step: 7 there, 8 here"):
+        load(tmp_path, ABOUT | {"step": "8"}, reference=True)
+    (tmp_path / "baldro_ledger.safetensors").write_bytes(b"")
+    with pytest.raises(StateError, match="is damaged"):
+        load(tmp_path, ABOUT, reference=True)
+
+
+def checkpoint_of(output: Path, step: int) -> Path:
+    folder = output / f"checkpoint-{step}"
+    save(SampleState.blank(2), folder, ABOUT)
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return folder
+
+
+def test_the_newest_complete_checkpoint_is_found_and_what_is_skipped_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (9, 10, 11, 100):
+        checkpoint_of(tmp_path, step)
+    (tmp_path / "checkpoint-100" / "trainer_state.json").write_text('{"global_st')
+    (tmp_path / "checkpoint-11" / FILE_NAME).unlink()
+    (tmp_path / "checkpoint-best").mkdir()
+    assert newest_complete(tmp_path).name == "checkpoint-10"
+    assert "checkpoint-100 was not written to its end (no readable trainer_state.json" in caplog.text
+    assert "checkpoint-11 was not written to its end (no baldro_state.npz)" in caplog.text
+    assert "checkpoint-9" not in caplog.text
+
+
+def test_without_a_complete_checkpoint_the_error_names_those_that_are_not(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="there is no checkpoint to resume from in"):
+        newest_complete(tmp_path)
+    (tmp_path / "checkpoint-3").mkdir()
+    with pytest.raises(StateError, match="checkpoint-3 was not written to its end"):
+        newest_complete(tmp_path)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    assert step_of(checkpoint_of(tmp_path, 5)) == 5
+    for text in ("", "[]", "{}", '{"global_step": null}'):
+        (tmp_path / "trainer_state.json").write_text(text)
+        with pytest.raises(StateError, match="is no checkpoint of a Trainer"):
+            step_of(tmp_path)
+
+
+def test_the_fingerprint_tells_what_matters() -> None:
+    config = {"hidden_size": 8, "_name_or_path": "a", "torch_dtype": "float32"}
+    shapes = {"w": [2, 3]}
+    same = fingerprint({**config, "_name_or_path": "b", "torch_dtype": "bfloat16"}, shapes, "data")
+    assert fingerprint(config, shapes, "data") == same
+    others = [
+        fingerprint({**config, "hidden_size": 9}, shapes, "data"),
+        fingerprint(config, {"w": [3, 2]}, "data"),
+        fingerprint(config, shapes, "other data"),
+    ]
+    assert same not in others
+
+
+def test_samples_are_told_apart_by_number_and_tokens() -> None:
+    samples = [{"input_ids": [i, 1], "labels": [-100, 1]} for i in range(200)]
+    changed = [*samples[:7], {"input_ids": [9, 9], "labels": [-100, 9]}, *samples[8:]]
+    assert digest_of(samples) != digest_of(changed)
+    assert digest_of(samples, at_most=64) == digest_of(list(samples), at_most=64)
+    assert digest_of(samples, at_most=64) != digest_of(samples[:-1], at_most=64)
