@@ -1,0 +1,28 @@
+"""In the framework, too, every kind of method trains on another device as on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ..cases import METHODS
+from ..test_devices import assert_alike, needs_backends, report_of
+from .conftest import MODEL, Framework
+
+pytestmark = [pytest.mark.framework, needs_backends]
+
+
+@pytest.fixture(scope="module", params=["other", "other-without-float64"])
+def report(request: pytest.FixtureRequest, framework: Framework) -> dict[str, Any]:
+    return report_of(request.param, str(framework.checkout), framework.name, MODEL, folder=framework.folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_second_device_trains_as_the_cpu(report: dict[str, Any], method: str) -> None:
+    assert_alike(report[method], 1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_host_waits_for_the_device_once_per_micro_batch(report: dict[str, Any], method: str) -> None:
+    assert report[method]["waits"] == 1
