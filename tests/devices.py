@@ -112,10 +112,7 @@ def losses_of(trainer: Any) -> list[float]:
 
 
 def waits_of_a_micro_batch(trainer: Any) -> int:
-    """How often the host waits for the device in one micro-batch, forward and backward."""
-    if trainer.settings.needs_model_before:
-        trainer.prepare_model_before(trainer.model)
-    trainer.score_forget_set(trainer.model)
+    """How often the host waits for the device in one micro-batch, forward and backward, of a trainer that trained."""
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[place] for place in range(4)]))
     trainer.model.train()
     copies = (getattr(trainer, name, None) for name in ("_before", "ref_model"))
