@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from baldro_ext.weightings import Weighting, diagnostics
+from baldro_ext.state import SampleState
+from baldro_ext.weightings import Weighting
 
 Gather = Callable[[Tensor], Tensor]
 """From a tensor `(m, k)` of the same shape on each of R ranks to all of them, `(R * m, k)`, in the order of the
@@ -23,51 +24,6 @@ ranks."""
 _UNLABELED, _KNOWN, _TRAINED = range(3)
 _WORTHWHILE = 2 / 3
 """Largest share of samples trained on for which a scoring pass before it is cheaper than training on all."""
-_HARDEST = 5
-
-
-@dataclass
-class SampleState:
-    """What is known of each of n forget samples, by index, on the CPU: the same on every rank.
-
-    Attributes:
-        losses: `(n,)` float64, the latest forget loss; not a number while unknown, and for samples without an answer.
-        hardness: `(n,)` float64, what the worst case is chosen by; likewise.
-        seen: `(n,)` bool, whether the sample was trained on in this epoch.
-        reference: `(n,)` float64, log-likelihoods before unlearning in nats, or `None` if not needed.
-    """
-
-    losses: Tensor
-    hardness: Tensor
-    seen: Tensor
-    reference: Tensor | None = None
-
-    @classmethod
-    def blank(cls, size: int) -> SampleState:
-        """Return the state of `size` samples of which nothing is known."""
-        unknown = torch.full((size,), torch.nan, dtype=torch.float64)
-        return cls(unknown, unknown.clone(), torch.zeros(size, dtype=torch.bool))
-
-    def record(self, index: Tensor, losses: Tensor, hardness: Tensor) -> None:
-        """Enter the latest numbers of some samples: `(m,)` int64, and `(m,)` twice."""
-        self.losses[index] = losses.to(self.losses)
-        self.hardness[index] = hardness.to(self.hardness)
-
-    def mark_seen(self, index: Tensor) -> Tensor:
-        """Mark samples `(m,)` as trained on; return `(m,)` bool, false for a repetition in this epoch.
-
-        Data-parallel loaders fill up the last batch of an epoch with samples from its start.
-        """
-        fresh = torch.zeros(len(index), dtype=torch.bool)
-        for place, sample in enumerate(index.tolist()):
-            fresh[place] = not self.seen[sample]
-            self.seen[sample] = True
-        return fresh
-
-    @property
-    def known(self) -> Tensor:
-        """`(n,)` bool: the samples with a loss."""
-        return self.losses.isfinite()
 
 
 @dataclass(frozen=True)
@@ -253,22 +209,6 @@ class Adversary:
     def distribution(self) -> Tensor:
         """Return the worst case over the samples with a loss: float64, sum 1, by index; empty where none has one."""
         return self._over_the_set()[self.state.known]
-
-    def summary(self) -> dict[str, float]:
-        """Return what is known of the whole forget set, for the log; empty where nothing is."""
-        known = self.state.known
-        losses, hardness = self.state.losses[known], self.state.hardness[known]
-        if len(losses) == 0:
-            return {}
-        ordered = losses.sort(descending=True).values
-        hardest = known.nonzero()[:, 0][hardness.argsort(descending=True, stable=True)[:_HARDEST]]
-        return {
-            "forget_set_loss_mean": losses.mean().item(),
-            "forget_set_loss_worst_decile": ordered[: max(1, len(ordered) // 10)].mean().item(),
-            "forget_set_loss_largest": ordered[0].item(),
-            "forget_set_effective_sample_size": diagnostics(self.distribution())["effective_sample_size"],
-            **{f"forget_set_hardest_{place}": float(sample) for place, sample in enumerate(hardest.tolist(), 1)},
-        }
 
     @property
     def _share(self) -> float:

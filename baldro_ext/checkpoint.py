@@ -20,8 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from baldro_ext.adversary import SampleState
+from baldro_ext.data import drawing
 from baldro_ext.errors import BaldroError
+from baldro_ext.state import SampleState
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,14 @@ _WAY_OUT = (
 
 class StateError(BaldroError):
     """The state of a checkpoint is missing, damaged or of another run; the message says what to do."""
+
+
+_TRAINER_STATE = "trainer_state.json"  # the Trainer writes it last
+
+
+def begin(folder: Path) -> None:
+    """Make a checkpoint that is about to be written, perhaps over an older one, incomplete until its end."""
+    (folder / _TRAINER_STATE).unlink(missing_ok=True)
 
 
 def save(state: SampleState, folder: Path, about: Mapping[str, str]) -> None:
@@ -92,8 +101,12 @@ def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleSt
     return state
 
 
-def newest_complete(output: Path) -> Path:
+def newest_complete(output: Path, ranks: int = 1) -> Path:
     """Return the newest checkpoint of a folder that can be resumed, and name the newer ones that cannot in the log.
+
+    Args:
+        output: The folder of the checkpoints.
+        ranks: Number of data-parallel ranks, each of which writes its own random numbers, and in its own time.
 
     Raises:
         StateError: There is none.
@@ -101,7 +114,7 @@ def newest_complete(output: Path) -> Path:
     found = [(int(match[1]), path) for path in output.glob("checkpoint-*") if (match := _NUMBER.fullmatch(path.name))]
     skipped: list[str] = []
     for _, path in sorted(found, reverse=True):
-        problem = _incomplete(path)
+        problem = _incomplete(path, ranks)
         if problem is None:
             for line in skipped:
                 logger.warning("%s", line)
@@ -119,35 +132,51 @@ def step_of(checkpoint: Path) -> int:
         StateError: It is no checkpoint of a Trainer.
     """
     try:
-        return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+        return int(json.loads((checkpoint / _TRAINER_STATE).read_text())["global_step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"{checkpoint} is no checkpoint of a Trainer ({error}): name another one") from None
 
 
+class Identity:
+    """What a run's state belongs to. Computed when it is first asked for, since that reads the forget set.
+
+    Args:
+        data: The training data, with the attribute `forget` and, where there are any, `retain`.
+        config: The model's configuration; where it was loaded from and by which release do not count.
+        settings: What else must not change, by name.
+    """
+
+    def __init__(self, data: Any, config: Mapping[str, Any], settings: Mapping[str, str]) -> None:
+        self._data = data
+        self._config = config
+        self._settings = settings
+        self._about: dict[str, str] | None = None
+
+    def at(self, step: int) -> dict[str, str]:
+        """Return it by name, at an optimizer step."""
+        if self._about is None:
+            with drawing(0):  # a dataset may draw; the run's own random numbers stay as they are
+                forget = digest_of(self._data.forget)
+                retain = digest_of(getattr(self._data, "retain", None) or (), at_most=64)
+            self._about = {"model": _digest_of_config(self._config), "forget_set": forget, "retain_set": retain}
+        return {"step": str(step), **self._about, **self._settings}
+
+
 def digest_of(samples: Any, at_most: int | None = None) -> str:
-    """Identify tokenised samples, of a list or a dataset, by their number and their tokens; of many, by some of
-    them."""
+    """Identify tokenised samples, of a list or a dataset, by their number and their tokens; of many, by some."""
     digest = hashlib.sha256()
     every = 1 if at_most is None else max(1, len(samples) // at_most)
     for index in range(0, len(samples), every):
         sample = samples[index]
         for key in ("input_ids", "labels"):
             digest.update(torch.as_tensor(sample[key]).to(torch.int64).numpy().tobytes())
-    return digest.hexdigest() if at_most is None else f"{len(samples)} samples {digest.hexdigest()[:16]}"
+    return f"{len(samples)} samples {digest.hexdigest()[:16]}"
 
 
-def fingerprint(config: Mapping[str, Any], shapes: Mapping[str, list[int]], samples_digest: str) -> str:
-    """Identify what the numbers of a state depend on, besides settings.
-
-    Args:
-        config: The model's configuration; where it was loaded from and by which release do not count.
-        shapes: Its parameters' shapes by name.
-        samples_digest: Of the tokenised forget samples, which covers dataset, tokenizer and template.
-    """
+def _digest_of_config(config: Mapping[str, Any]) -> str:
     volatile = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
     kept = {key: value for key, value in config.items() if key not in volatile and not key.startswith("_")}
-    text = json.dumps([kept, shapes, samples_digest], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 _NUMBER = re.compile(r"checkpoint-(\d+)")
@@ -181,7 +210,7 @@ def _load_old(path: Path, about: Mapping[str, str]) -> SampleState:
         state = SampleState(columns["losses"], columns["hardness"], columns["visited"].bool(), columns.get("reference"))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise StateError(f"{path} is damaged ({error}). {_WAY_OUT}") from None
-    _compare(path, note, {name: about[name] for name in note if name in about})
+    _compare(path, note, {"step": about["step"]})  # it says nothing else that a later release could compare
     return state
 
 
@@ -195,15 +224,17 @@ def _compare(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) ->
         )
 
 
-def _incomplete(checkpoint: Path) -> str | None:
+def _incomplete(checkpoint: Path, ranks: int) -> str | None:
     """Say what a checkpoint lacks."""
     try:
         step_of(checkpoint)
     except StateError:
-        return "no readable trainer_state.json, which is written last"
+        return f"no readable {_TRAINER_STATE}, which is written last"
     if not any((checkpoint / name).is_file() for name in (FILE_NAME, _OLD_FILE_NAME)):
         return f"no {FILE_NAME}"
-    return None
+    random_states = ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
+    missing = [name for name in random_states if not (checkpoint / name).is_file()]
+    return f"no {missing[0]}" if missing else None
 
 
 def _checksum(arrays: Mapping[str, Any]) -> str:

@@ -102,9 +102,11 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
     """Leave the random numbers of the CPU and of one device as they are, without touching any other device."""
     if device.type == "mps":  # has one generator, and no argument to name it by
         state = torch.mps.get_rng_state()
-        with torch.random.fork_rng(devices=[]):
-            yield
-        torch.mps.set_rng_state(state)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                yield
+        finally:
+            torch.mps.set_rng_state(state)
         return
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):

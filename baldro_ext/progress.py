@@ -10,12 +10,13 @@ class Progress:
 
     Attributes:
         epoch: The current epoch, from 0.
+        within_epoch: Whether the checkpoint that training goes on from is of the middle of an epoch; until one begins.
     """
 
     def __init__(self) -> None:
         self.epoch = -1
         self._accumulation = self._micro_batches = 1
-        self._within_epoch = False
+        self.within_epoch = False
         self._fetched: int | None = None
         self._trained = self._in_epoch = 0
 
@@ -29,7 +30,7 @@ class Progress:
         """
         epoch, within = divmod(step, max(1, -(-micro_batches // accumulation)))
         self.epoch = epoch - 1
-        self._within_epoch = within > 0
+        self.within_epoch = within > 0
         self._accumulation, self._micro_batches = accumulation, micro_batches
         self._fetched = None
         self._trained = self._in_epoch = 0
@@ -38,7 +39,7 @@ class Progress:
         """Enter the next epoch; return whether it begins, and is not one that a checkpoint had begun."""
         self.epoch += 1
         self._in_epoch = 0
-        begins, self._within_epoch = not self._within_epoch, False
+        begins, self.within_epoch = not self.within_epoch, False
         return begins
 
     def fetched(self, micro_batches: int) -> None:

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from baldro_ext.adversary import Adversary
 from baldro_ext.robust_loss import ForgetTerm
-from baldro_ext.weightings import diagnostics
 
 UNLABELED = "unlabeled_samples"
+_HARDEST = 5
 
 
 class Journal:
@@ -43,6 +45,41 @@ class Journal:
     def _add(self, name: str, value: Tensor | float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
         self._counts[name] = self._counts.get(name, 0) + 1
+
+
+def diagnostics(weights: Tensor) -> dict[str, float]:
+    """Say how far a distribution over n samples is from uniform.
+
+    Args:
+        weights: `(n,)` float64, non-negative, sum 1.
+
+    Returns:
+        `effective_sample_size` (`1 / sum w^2`, between 1 and n), `kl_to_uniform` (nats, between 0 and
+        log n) and `largest_weight`.
+    """
+    w = weights.detach()
+    return {
+        "effective_sample_size": 1 / float(w.square().sum()),
+        "kl_to_uniform": max(0.0, float(torch.special.xlogy(w, w * len(w)).sum())),
+        "largest_weight": float(w.max()),
+    }
+
+
+def summary_of(adversary: Adversary) -> dict[str, float]:
+    """Return what is known of the whole forget set, for the log; empty where nothing is."""
+    known = adversary.state.known
+    losses, hardness = adversary.state.losses[known], adversary.state.hardness[known]
+    if len(losses) == 0:
+        return {}
+    ordered = losses.sort(descending=True).values
+    hardest = known.nonzero()[:, 0][hardness.argsort(descending=True, stable=True)[:_HARDEST]]
+    return {
+        "forget_set_loss_mean": float(losses.mean()),
+        "forget_set_loss_worst_decile": float(ordered[: max(1, len(ordered) // 10)].mean()),
+        "forget_set_loss_largest": float(ordered[0]),
+        "forget_set_effective_sample_size": diagnostics(adversary.distribution())["effective_sample_size"],
+        **{f"forget_set_hardest_{place}": float(sample) for place, sample in enumerate(hardest.tolist(), 1)},
+    }
 
 
 def draw_histogram(name: str, values: Tensor, step: int, callbacks: Iterable[Any]) -> None:

@@ -1,8 +1,8 @@
 """Worst-case distributions over per-sample losses: the inner maximum of robust optimisation.
 
-For losses l_1..l_n and a set of distributions Q close to uniform, the adversary picks the Q that
-maximises E_Q[l]. Its choice, held fixed, is also the gradient of that maximum with respect to the
-losses (Danskin's theorem), so every rule here needs to say only two things: the weights and the value.
+For losses l_1..l_n and a set of distributions Q close to uniform, the adversary picks the Q that maximises E_Q[l]. Its
+choice, held fixed, is also the gradient of that maximum with respect to the losses (Danskin's theorem), so every rule
+here needs to say only two things: the weights and the value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +20,11 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class WorstCase:
+class WorstCase(NamedTuple):
     """The worst case of n losses.
 
     Attributes:
-        value: `()`, of the dtype and on the device of the losses; its gradient with respect to them is
-            `weights`.
+        value: `()`, of the dtype and on the device of the losses; its gradient with respect to them is `weights`.
         weights: `(n,)`, non-negative, sum 1, detached, likewise.
     """
 
@@ -65,12 +63,11 @@ class Weighting(ABC):
             ValueError: `losses` is empty, not one-dimensional, or not finite (naming the positions).
             TypeError: `losses` is neither float32 nor float64.
         """
-        weights, value = self._solve(_float64(losses))
-        weights, value = weights.to(losses), value.to(losses)
+        weights, value = (exact.to(losses.dtype).to(losses.device) for exact in self._solve(_float64(losses)))
         return WorstCase(with_gradient(losses, value, weights), weights)
 
     def weights(self, losses: Tensor) -> Tensor:
-        """Return only the weights of `worst_case(losses)`: `(n,)`, sum 1, detached."""
+        """Return the weights of `worst_case(losses)`: `(n,)`, sum 1, detached."""
         return self.worst_case(losses.detach()).weights
 
     def __call__(self, losses: Tensor) -> Tensor:
@@ -82,17 +79,17 @@ class Weighting(ABC):
 class DonskerVaradhan(Weighting):
     """Soft maximum: the adversary may leave uniform at a price per nat, or within a radius in nats.
 
-    With a temperature `beta` (in units of the loss) the value is the Donsker-Varadhan dual
-    `beta * log(mean(exp(l / beta)))` and the weights are `softmax(l / beta)`: the maximum over Q of
-    `E_Q[l] - beta * KL(Q || uniform)`. With a `radius` (in nats) the temperature is solved for, so that
-    `KL(Q || uniform) = radius`, and the value is `E_Q[l]`; this reading does not depend on the scale of
-    the loss. Source: BalDRO, arXiv:2601.09172, its Donsker-Varadhan dual and its KL constraint.
+    With a temperature `beta` (in units of the loss) the value is the Donsker-Varadhan dual `beta * log(mean(exp(l /
+    beta)))` and the weights are `softmax(l / beta)`: the maximum over Q of `E_Q[l] - beta * KL(Q || uniform)`. With a
+    `radius` (in nats) the temperature is solved for, so that `KL(Q || uniform) = radius`, and the value is `E_Q[l]`;
+    this reading does not depend on the scale of the loss. Source: BalDRO, arXiv:2601.09172, its Donsker-Varadhan dual
+    and its KL constraint.
 
     Args:
-        beta: Temperature, non-zero. `inf` is the mean; towards 0 it becomes the maximum. A negative one
-            is the soft minimum, which favours what is already forgotten (logged as a warning).
-        radius: Largest KL divergence from uniform, in nats, `>= 0`. From `log(n / ties)` on, the mass
-            lies evenly on the largest losses.
+        beta: Temperature, non-zero. `inf` is the mean; towards 0 it becomes the maximum. A negative one is the soft
+            minimum, which favours what is already forgotten (logged as a warning).
+        radius: Largest KL divergence from uniform, in nats, `>= 0`. From `log(n / ties)` on, the mass lies evenly on
+            the largest losses.
 
     Raises:
         ValueError: Both or neither of the two are set, or one has no meaning.
@@ -110,13 +107,13 @@ class DonskerVaradhan(Weighting):
             )
         if self.beta is not None and (self.beta == 0 or math.isnan(self.beta)):
             raise ValueError(
-                f"beta={self.beta} has no worst case: use a positive temperature (2.0 in the paper) or .inf "
-                "for plain averaging"
+                f"beta={self.beta} has no worst case: use a positive temperature (2.0 in the paper) or .inf for plain "
+                "averaging"
             )
         if self.radius is not None and not 0 <= self.radius < math.inf:
             raise ValueError(
-                f"radius={self.radius} is no KL divergence: use a number of nats >= 0 (0 is plain averaging, "
-                "log n the maximum of n samples)"
+                f"radius={self.radius} is no KL divergence: use a number of nats >= 0 (0 is plain averaging, log n the "
+                "maximum of n samples)"
             )
         if self.beta is not None and self.beta < 0:
             logger.warning(
@@ -145,13 +142,13 @@ class DonskerVaradhan(Weighting):
 class TopGroup(Weighting):
     """Worst group: even weights on the share `fraction` of samples with the largest losses.
 
-    This is the exact conditional value at risk: where `fraction * n` is no integer, the boundary sample
-    takes the remainder; samples tied at the boundary share it. Source: BalDRO-G, arXiv:2601.09172.
+    This is the exact conditional value at risk: where `fraction * n` is no integer, the boundary sample takes the
+    remainder; samples tied at the boundary share it. Source: BalDRO-G, arXiv:2601.09172.
 
     Args:
         fraction: Share of the samples, in (0, 1]. 1 is the mean; towards 0 it becomes the maximum.
-        size: `exact`, or `floor` for a whole number of samples, `max(1, int(fraction * n))`, as the
-            authors' released code takes it.
+        size: `exact`, or `floor` for a whole number of samples, `max(1, int(fraction * n))`, as the authors' released
+            code takes it.
 
     Raises:
         ValueError: `fraction` or `size` is not one of these.
@@ -187,24 +184,6 @@ class TopGroup(Weighting):
         return weights, (weights * losses).sum()
 
 
-def diagnostics(weights: Tensor) -> dict[str, float]:
-    """Say how far a distribution over n samples is from uniform.
-
-    Args:
-        weights: `(n,)`, non-negative, sum 1.
-
-    Returns:
-        `effective_sample_size` (`1 / sum w^2`, between 1 and n), `kl_to_uniform` (nats, between 0 and
-        log n) and `largest_weight`.
-    """
-    w = weights.detach().cpu().double()
-    return {
-        "effective_sample_size": 1 / w.square().sum().item(),
-        "kl_to_uniform": max(0.0, torch.special.xlogy(w, w * len(w)).sum().item()),
-        "largest_weight": w.max().item(),
-    }
-
-
 def with_gradient(losses: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     """Return `value`, a scalar, made to depend on `losses` `(n,)` with the given `gradient` `(n,)`."""
     result: Tensor = _Danskin.apply(losses, value, gradient)  # type: ignore[no-untyped-call]
@@ -225,8 +204,7 @@ class _Danskin(torch.autograd.Function):
         return grads[0] * weights, None, None
 
 
-@dataclass(frozen=True)
-class _Tilted:
+class _Tilted(NamedTuple):
     """The uniform distribution tilted by exp(l / beta), with its dual value and its KL to uniform."""
 
     weights: Tensor
@@ -276,8 +254,7 @@ def _float64(losses: Tensor) -> Tensor:
     if losses.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"losses must be float32 or float64, not {losses.dtype}: compute them in full precision")
     exact = losses.detach().cpu().double()  # in this order: not every device has float64
-    if not exact.isfinite().all():
-        where = (~exact.isfinite()).nonzero().flatten().tolist()
+    if where := (~exact.isfinite()).nonzero().flatten().tolist():
         raise ValueError(f"losses are not finite at positions {where}: {exact[where].tolist()}")
     return exact
 

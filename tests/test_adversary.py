@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.adversary import Adversary, Gather, SampleState
+from baldro_ext.adversary import Adversary, Gather
 from baldro_ext.logprobs import AnswerLogProbs
 from baldro_ext.losses import NPO, ForgetLoss, SimNPO
 from baldro_ext.robust_loss import RobustLoss
+from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
 
 SIZE = 13

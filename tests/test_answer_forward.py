@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from baldro_ext.logprobs import IGNORE_INDEX, AnswerForward, AnswerLogProbs
+from baldro_ext.logprobs import IGNORE_INDEX, AnswerForward, AnswerLogProbs, rows_of
 
 VOCABULARY = 97
 _SHAPE = {
@@ -174,3 +175,106 @@ def test_the_argument_is_the_models_own() -> None:
     argument = AnswerForward.of(model).argument
     assert argument is not None
     assert argument in inspect.signature(model.forward).parameters
+
+
+class Spy(nn.Module):
+    """A model that notes what its forward pass is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = model_of("Llama", torch.float32)
+        self.given: dict[str, Any] = {}
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+    ) -> Any:
+        self.given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        return self.inner(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids)
+
+
+def test_the_model_gets_every_input_that_it_asks_for_and_no_labels() -> None:
+    model = Spy()
+    batch = padded(BATCHES["answers at the end"], "right")
+    more = {"token_type_ids": torch.ones_like(batch["labels"]), "position_ids": batch["attention_mask"].cumsum(-1)}
+    AnswerForward.of(model)(model, {**batch, **more, "sample_name": ["a", "b"]})
+    assert torch.equal(model.given["token_type_ids"], more["token_type_ids"][:, :11])  # what follows is not read
+    assert torch.equal(model.given["position_ids"], more["position_ids"][:, :11])
+    assert model.given["labels"] is None
+
+
+def test_other_positions_give_other_log_probabilities() -> None:
+    model = Spy()
+    batch = padded(BATCHES["answers at the end"], "right")
+    moved = {"position_ids": 3 * batch["attention_mask"].cumsum(-1)}
+    forward = AnswerForward.of(model)
+    assert not torch.allclose(forward(model, {**batch, **moved})[0].sums, forward(model, batch)[0].sums)
+
+
+def test_a_mask_of_another_shape_reaches_the_model_uncut() -> None:
+    model = Spy()
+    batch = padded(BATCHES["answers at the end"], "right")
+    causal = torch.zeros(2, 1, 12, 12).masked_fill(~torch.ones(12, 12).tril().bool(), torch.finfo(torch.float32).min)
+    found, _ = AnswerForward.of(model)(model, {**batch, "attention_mask": causal})
+    assert model.given["attention_mask"].shape == (2, 1, 12, 12)
+    expected, mask = naive(model_of("Llama", torch.float32), {**batch, "attention_mask": causal})
+    torch.testing.assert_close(answers_in_order(found), expected[mask], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_cache_is_built(architecture: str) -> None:
+    model = model_of(architecture, torch.float32)
+    _, outputs = AnswerForward.of(model)(model, padded(BATCHES["answers at the end"], "right"))
+    assert getattr(outputs, "past_key_values", None) is None
+
+
+class Replicas(nn.DataParallel):
+    """Cuts its inputs into parts and puts the outputs together, as DataParallel does on two GPUs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.module = model
+
+    def forward(self, **inputs: Any) -> Any:
+        parts = [
+            {name: value.chunk(2)[part] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+            for part in range(2)
+        ]
+        logits = [self.module(**part).logits for part in parts]
+        return SimpleNamespace(logits=torch.cat(logits))
+
+
+def test_replicas_get_no_tensor_of_positions_to_cut() -> None:
+    model = model_of("Llama", torch.float32)
+    batch = padded([sample(30, [range(2, 4), range(25, 29)], seed) for seed in range(4)], "right")
+    forward = AnswerForward.of(model)
+    torch.testing.assert_close(forward(Replicas(model), batch)[0].sums, forward(model, batch)[0].sums)
+
+
+def test_a_model_that_adds_positions_of_its_own_is_refused() -> None:
+    class Longer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model_of("Llama", torch.float32)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+            outputs = self.inner(input_ids=input_ids, attention_mask=attention_mask)
+            outputs.logits = torch.cat([outputs.logits[:, :3], outputs.logits], 1)
+            return outputs
+
+    model = Longer()
+    with pytest.raises(ValueError, match=r"logits for 14 positions where 11 were asked for.*adds no positions"):
+        AnswerForward.of(model)(model, padded(BATCHES["answers at the end"], "right"))
+
+
+def test_rows_of_a_batch_keep_what_belongs_to_the_whole() -> None:
+    batch = {"labels": torch.arange(6).view(3, 2), "input_ids": torch.arange(6).view(3, 2), "scale": torch.ones(5)}
+    chosen = rows_of(batch, torch.tensor([2, 0]))
+    assert chosen["input_ids"].tolist() == [[4, 5], [0, 1]]
+    assert chosen["scale"] is batch["scale"]
+    assert rows_of(batch, torch.arange(3))["labels"] is batch["labels"]

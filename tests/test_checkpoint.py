@@ -12,17 +12,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baldro_ext.adversary import SampleState
 from baldro_ext.checkpoint import (
     FILE_NAME,
+    Identity,
     StateError,
     digest_of,
-    fingerprint,
     load,
     newest_complete,
     save,
     step_of,
 )
+from baldro_ext.state import SampleState
 
 ABOUT = {"step": "7", "fingerprint": "abc", "dv_beta": "2.0"}
 
@@ -144,6 +144,7 @@ def test_the_file_of_an_older_release_is_read_with_a_note(
 def checkpoint_of(output: Path, step: int) -> Path:
     folder = output / f"checkpoint-{step}"
     save(SampleState.blank(2), folder, ABOUT)
+    (folder / "rng_state.pth").touch()
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     return folder
 
@@ -178,17 +179,27 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
             step_of(tmp_path)
 
 
-def test_the_fingerprint_tells_what_matters() -> None:
+class Data:
+    def __init__(self, forget: list[int], retain: list[int]) -> None:
+        self.forget, self.retain = (
+            [{"input_ids": [token, 1], "labels": [-100, 1]} for token in side] for side in (forget, retain)
+        )
+
+
+def test_the_identity_tells_what_matters() -> None:
     config = {"hidden_size": 8, "_name_or_path": "a", "torch_dtype": "float32"}
-    shapes = {"w": [2, 3]}
-    same = fingerprint({**config, "_name_or_path": "b", "torch_dtype": "bfloat16"}, shapes, "data")
-    assert fingerprint(config, shapes, "data") == same
-    others = [
-        fingerprint({**config, "hidden_size": 9}, shapes, "data"),
-        fingerprint(config, {"w": [3, 2]}, "data"),
-        fingerprint(config, shapes, "other data"),
-    ]
-    assert same not in others
+    moved = {**config, "_name_or_path": "b", "torch_dtype": "bfloat16"}
+    data, settings = Data([1, 2, 3], [4, 5]), {"seed": "0"}
+    identity = Identity(data, config, settings).at(7)
+    assert Identity(Data([1, 2, 3], [4, 5]), moved, settings).at(7) == identity
+    for name, other in {
+        "model": Identity(data, {**config, "hidden_size": 9}, settings).at(7),
+        "forget_set": Identity(Data([1, 2, 4], [4, 5]), config, settings).at(7),
+        "retain_set": Identity(Data([1, 2, 3], [4]), config, settings).at(7),
+        "seed": Identity(data, config, {"seed": "1"}).at(7),
+        "step": Identity(data, config, settings).at(8),
+    }.items():
+        assert {key for key in identity if identity[key] != other[key]} == {name}
 
 
 def test_samples_are_told_apart_by_number_and_tokens() -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.adversary import Adversary, SampleState
+from baldro_ext.adversary import Adversary
 from baldro_ext.logprobs import AnswerLogProbs
 from baldro_ext.losses import NPO, ForgetLoss, GradDiff, SatImp, SimNPO
 from baldro_ext.robust_loss import ForgetTerm, RobustLoss
+from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
 
 from .test_adversary import GAINS, NAMES, SIZE, WEIGHTINGS, Method, Model, full_set_gradient

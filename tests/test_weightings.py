@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.weightings import Weighting, diagnostics
+from baldro_ext.report import diagnostics
+from baldro_ext.weightings import Weighting
 
 mpmath.mp.dps = 50
 

@@ -1,0 +1,90 @@
+"""The rules of the house, held by reading the source: who may import whom, and who may do what."""
+
+from __future__ import annotations
+
+import ast
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "baldro_ext"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "suggest": set(),
+    "balance": set(),
+    "weightings": set(),
+    "logprobs": set(),
+    "compat": set(),
+    "losses": {"logprobs", "suggest"},
+    "state": set(),
+    "adversary": {"state", "weightings"},
+    "robust_loss": {"adversary", "losses", "logprobs", "weightings"},
+    "scoring": {"adversary", "compat", "losses", "logprobs", "state"},
+    "checkpoint": {"data", "errors", "state"},
+    "config": {"losses", "weightings", "suggest"},
+    "data": {"logprobs"},
+    "arguments": {"compat"},
+    "progress": {"compat"},
+    "report": {"adversary", "robust_loss"},
+    "lifecycle": {
+        *("adversary", "arguments", "checkpoint", "compat", "config", "data", "logprobs", "progress", "report"),
+        *("robust_loss", "scoring"),
+    },
+    "mixin": {"data", "lifecycle", "logprobs", "robust_loss"},
+    "trainer": {"compat", "data", "mixin"},
+}
+"""The method: each module, and the others of the package that it may import."""
+
+
+def imports(path: Path) -> set[str]:
+    """The names of this package's modules that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "baldro_ext":
+            inside = (node.module or "").split(".")[1:]
+            found |= {inside[0]} if inside else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("baldro_ext.")}
+    return found
+
+
+def source(name: str) -> str:
+    return (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_a_module_of_the_method_imports_only_what_it_may(name: str) -> None:
+    assert imports(PACKAGE / f"{name}.py") <= MAY_IMPORT[name]
+
+
+def test_the_method_reads_downward() -> None:
+    tuple(TopologicalSorter({name: imports(PACKAGE / f"{name}.py") for name in MAY_IMPORT}).static_order())
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("open_unlearning/*.py")), ids=lambda path: path.stem)
+def test_the_host_imports_the_method_and_no_tool(path: Path) -> None:
+    assert imports(path) <= {*MAY_IMPORT, "open_unlearning"}
+
+
+@pytest.mark.parametrize("name", sorted(MAY_IMPORT.keys() - {"adversary", "weightings"}))
+def test_only_the_adversary_brings_numbers_to_the_cpu(name: str) -> None:
+    """`weightings` does it too, for people who call it alone, with numbers from any device."""
+    assert not re.findall(r"\.cpu\(\)|\.double\(\)|\.item\(\)|[( ]\"cpu\"[,)]", source(name))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_compat_asks_for_versions(path: Path) -> None:
+    asks = re.search(r"packaging|(torch|transformers|peft|accelerate)\.__version__", path.read_text(encoding="utf-8"))
+    assert not asks or path.name == "compat.py" or path.relative_to(PACKAGE).parts[0] in TOOLS
+
+
+TOOLS = {"bench", "doctor", "cli", "study"}
+"""Where versions are printed and not compared."""
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_a_file_of_the_method_fits_a_readers_patience(name: str) -> None:
+    assert source(name).count("\n") <= 300
