@@ -1,8 +1,10 @@
 # make demo   show the method working, on a small model made on the spot
 # make test   style, types and all tests, with the framework generation G2
-# make test-all   as CI: in G1 and G3 too, what depends on framework or transformers
+# make test-all   as CI: in G1 and G3 too, what depends on framework or transformers; in NEWEST, what on transformers
 
+# G1, G2 and G3 are generations of the framework; NEWEST has the newest releases, for the plain trainer alone.
 GENERATION ?= G2
+EXTRAS := $(if $(filter NEWEST,$(GENERATION)),test,framework,sweep,test)
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v -c pass 2>/dev/null && echo python$$v && break; done)
 VENV := .venv/$(GENERATION)
 RUN := $(VENV)/bin/python -m
@@ -12,7 +14,7 @@ TESTS ?= tests
 export OMP_NUM_THREADS ?= 1
 export BALDRO_GENERATION := $(GENERATION)
 
-.PHONY: demo test test-all test-framework install clean
+.PHONY: demo test test-all test-framework test-plain install clean
 
 demo: install
 	$(VENV)/bin/baldro demo demo
@@ -26,20 +28,24 @@ test: install
 test-all: test
 	$(MAKE) test-framework GENERATION=G1
 	$(MAKE) test-framework GENERATION=G3
+	$(MAKE) test-plain GENERATION=NEWEST
 
 test-framework: install
 	$(RUN) pytest -n 2 -m "framework or transformers" $(TESTS)
+
+test-plain: install
+	$(RUN) pytest -n 2 -m "transformers and not framework" $(TESTS)
 
 install: $(VENV)/installed
 
 # In two steps, because deepspeed's build looks at the installed torch.
 $(VENV)/installed: pyproject.toml constraints/$(GENERATION).txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or set PYTHON=/path/to/it"; exit 1; }
-	@echo "Installing into $(VENV), once: torch first, a minute or so"
+	@echo "Installing into $(VENV), once: torch first, a minute or so, or five with CUDA"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --constraint constraints/$(GENERATION).txt torch setuptools wheel hatchling editables
-	@echo "Installing what the framework needs, and this package: two minutes or so"
-	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[framework,sweep,test]"
+	@echo "Installing the rest, and this package: two minutes or so"
+	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[$(EXTRAS)]"
 	@touch $@
 
 clean:

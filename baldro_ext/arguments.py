@@ -7,24 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from baldro_ext import compat
 
 
+def _distributed(trainer: Any) -> bool:
+    return bool(trainer.accelerator.num_processes > 1)
+
+
 @dataclass(frozen=True)
 class _Refusal:
-    """An option, when it is refused, why, and what to set instead."""
+    """An option, when it is refused, why, and what to set instead; and of which trainers, if not of all."""
 
     name: str
     is_set: Callable[[Any], bool]
     reason: str
     instead: str
+    of: Callable[[Any], bool] = lambda trainer: True
 
 
-def _when(value: Any) -> Callable[[Any], bool]:
-    return lambda given: given == value
+def _any_of(*values: Any) -> Callable[[Any], bool]:
+    return lambda given: given in values
 
+
+_NO_LENGTH = "items are pairs of a forget and a retain sample, which have no one length to sort by"
+_NO_TOKENS = "the Trainer finds no tokens to count in pairs of batches"
+_ONE_EACH = "the worst case is sought over data-parallel processes, each with samples of its own"
+_DATA = "DDP, FSDP or DeepSpeed"
 
 _REFUSED = (
     _Refusal(
@@ -33,17 +44,18 @@ _REFUSED = (
         "forget and retain losses take the labels as they are",
         "label_smoothing_factor=0",
     ),
-    _Refusal(
-        "group_by_length",
-        bool,
-        "items are pairs of a forget and a retain sample, which have no one length to group by",
-        "group_by_length=false",
-    ),
+    _Refusal("group_by_length", bool, _NO_LENGTH, "group_by_length=false"),
     _Refusal(
         "train_sampling_strategy",
-        _when("group_by_length"),
-        "items are pairs of a forget and a retain sample, which have no one length to group by",
-        "train_sampling_strategy=random",
+        _any_of("group_by_length", "batch_rebalance"),
+        _NO_LENGTH,
+        "train_sampling_strategy=random or sequential",
+    ),
+    _Refusal(
+        "dataloader_in_order",
+        _any_of(False),
+        "samples would come as loader workers finish, and a resumed run would skip others than were trained on",
+        "dataloader_in_order=true",
     ),
     _Refusal(
         "past_index", lambda given: given >= 0, "each forward pass is of whole samples, with no past", "past_index=-1"
@@ -51,54 +63,88 @@ _REFUSED = (
     _Refusal(
         "include_num_input_tokens_seen",
         lambda given: given not in (False, "no"),
-        "the Trainer finds no tokens to count in pairs of batches",
+        _NO_TOKENS,
         "include_num_input_tokens_seen=false",
     ),
-    _Refusal(
-        "include_tokens_per_second",
-        bool,
-        "the Trainer finds no tokens to count in pairs of batches",
-        "include_tokens_per_second=false",
-    ),
+    _Refusal("include_tokens_per_second", bool, _NO_TOKENS, "include_tokens_per_second=false"),
     _Refusal(
         "dispatch_batches",
-        lambda given: given is True,
+        _any_of(True),
         "each process has to read its own samples, to know which they are",
         "accelerator_config.dispatch_batches=false",
     ),
     _Refusal(
-        "parallelism_config",
+        "even_batches",
+        _any_of(False),
+        "processes with fewer samples would let the others wait for ever",
+        "accelerator_config.even_batches=true",
+        of=_distributed,
+    ),
+    _Refusal("parallelism_config", lambda given: given is not None, _ONE_EACH, f"parallelism_config=null, and {_DATA}"),
+    _Refusal("tp_size", lambda given: given > 1, _ONE_EACH, f"tp_size=0, and {_DATA}"),
+    _Refusal(
+        "mp_parameters",
+        bool,
+        "SageMaker's model parallelism calls the model past the trainer's loss",
+        f"mp_parameters='', and {_DATA}",
+    ),
+    _Refusal(
+        "enable_jit_checkpoint",
+        bool,
+        "its checkpoint may be of the middle of a step, whose samples would count as trained on before it is taken",
+        "enable_jit_checkpoint=false, and save_steps",
+    ),
+    _Refusal(
+        "gradient_checkpointing",
+        bool,
+        "with several processes and reentrant checkpointing, DDP allows one forward pass per step, and forget and "
+        "retain batch take two",
+        "{'use_reentrant': false} in gradient_checkpointing_kwargs, or in activation_checkpointing_kwargs",
+        of=lambda trainer: _distributed(trainer) and compat.is_reentrant(trainer.args),
+    ),
+    _Refusal(
+        "neftune_noise_alpha",
         lambda given: given is not None,
-        "the worst case is sought over data-parallel processes, one sample on each",
-        "parallelism_config=null, and DDP, FSDP or DeepSpeed",
+        "this release of transformers adds the noise to the model that model_init made before, and not to this one",
+        "neftune_noise_alpha=null, or pass a model instead of model_init, or use transformers 5 or later",
+        of=lambda trainer: trainer.model_init is not None and not compat.NOISE_REACHES_A_NEW_MODEL,
     ),
 )
 
 
-def refuse_what_cannot_work(args: Any, *, distributed: bool) -> None:
+def refuse_what_cannot_work(trainer: Any) -> None:
     """Check the options of a training run.
 
     Args:
-        args: `transformers.TrainingArguments`.
-        distributed: Whether several processes train together.
+        trainer: A `transformers.Trainer` at the end of its construction.
 
     Raises:
         ValueError: An option cannot have its meaning; says why and what to set instead.
     """
+    args = trainer.args
     for refusal in _REFUSED:
         given = getattr(args, refusal.name, getattr(args.accelerator_config, refusal.name, None))
-        if given is not None and refusal.is_set(given):
+        if given is not None and refusal.is_set(given) and refusal.of(trainer):
             raise ValueError(f"{refusal.name}={given} cannot work here: {refusal.reason}. Set {refusal.instead}")
-    if distributed and args.accelerator_config.even_batches is False:
+    for name, kind in (("tp", "tensor"), ("cp", "context"), ("sp", "sequence")):
+        size = getattr(trainer, f"get_{name}_size", lambda: 1)()  # of the model, of DeepSpeed or of accelerate
+        if size > 1:
+            raise ValueError(
+                f"{kind} parallelism over {size} processes cannot work here: {_ONE_EACH}. Load the model without it, "
+                f"and use {_DATA}"
+            )
+
+
+def refuse_a_model_without_its_run(checkpoint: Path) -> None:
+    """Refuse to resume from what `save_only_model` saves: with new moments and other random numbers.
+
+    Raises:
+        ValueError: There is nothing but the model.
+    """
+    if not any(checkpoint.glob("rng_state*.pth")):
         raise ValueError(
-            "even_batches=False cannot work here: processes with fewer samples would let the others wait for ever. Set "
-            "accelerator_config.even_batches=true"
-        )
-    if distributed and compat.is_reentrant(args):
-        raise ValueError(
-            "gradient_checkpointing=true with several processes and reentrant checkpointing cannot work here: DDP "
-            "allows it one forward pass per step, and forget and retain batch take two. Set "
-            "gradient_checkpointing_kwargs={'use_reentrant': false}"
+            f"{checkpoint} was saved with save_only_model=true, without the optimizer and the random numbers, so a run "
+            "cannot go on from it: name a checkpoint of save_only_model=false, or start anew"
         )
 
 

@@ -175,6 +175,7 @@ def digest_of(samples: Any, at_most: int | None = None) -> str:
 
 def _digest_of_config(config: Mapping[str, Any]) -> str:
     volatile = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
+    volatile |= {"bos_token_id", "eos_token_id", "pad_token_id"}  # which a Trainer takes over from the tokenizer
     kept = {key: value for key, value in config.items() if key not in volatile and not key.startswith("_")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -31,6 +31,10 @@ RESUMES_ANYWHERE = Version("4.57") <= _TRANSFORMERS
 epoch. Before, it counted other steps per epoch than it trained, or never finished the last step of the resumed
 epoch."""
 
+NOISE_REACHES_A_NEW_MODEL = not hasattr(Trainer, "_activate_neftune")
+"""Whether `neftune_noise_alpha` reaches a model that `model_init` makes. Before transformers 5, `train` added the noise
+to the model before it, and failed at its end."""
+
 TOKENIZER_ARGUMENT = "processing_class" if "processing_class" in inspect.signature(Trainer).parameters else "tokenizer"
 """What the Trainer calls its tokenizer; the name changed in transformers 4.46."""
 

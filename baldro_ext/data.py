@@ -16,13 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from baldro_ext.logprobs import IGNORE_INDEX, AnswerPositions
 
 SAMPLES = "samples"
 """Key of a batch's `Samples`."""
 _INDEX = "sample_index"
+
+
+def refuse_a_stream(name: str, dataset: Any) -> None:
+    """Refuse a dataset that only yields one sample after the other.
+
+    Raises:
+        ValueError: It has no length, or is an `IterableDataset`.
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise ValueError(
+            f"{name} is a stream ({type(dataset).__name__}), and the method has to know each sample by its place: pass "
+            "a list, or a dataset with a length that gives samples by index; without streaming, if it is of `datasets`"
+        )
 
 
 class ForgetRetainDataset(Dataset[dict[str, Any]]):
@@ -34,10 +47,12 @@ class ForgetRetainDataset(Dataset[dict[str, Any]]):
         retain: Samples to keep; `None` or empty where there are none, which needs `alpha=0`.
 
     Raises:
-        ValueError: There is nothing to forget.
+        ValueError: There is nothing to forget, or samples cannot be read by index.
     """
 
     def __init__(self, forget: Any, retain: Any = None) -> None:
+        for name, given in (("forget", forget), ("retain", [] if retain is None else retain)):
+            refuse_a_stream(name, given)
         if len(forget) == 0:
             raise ValueError("the forget set is empty, so there is nothing to unlearn: give at least two samples")
         self.forget = forget
@@ -70,10 +85,11 @@ class IndexedPairs(Dataset[dict[str, Any]]):
         drawn_once: Whether an epoch draws every forget sample once, and not at random beside the retain set.
 
     Raises:
-        ValueError: Items and forget samples, which should be in one order, differ in number.
+        ValueError: Items and forget samples, which should be in one order, differ in number, or have no places.
     """
 
     def __init__(self, dataset: Any, seed: int = 0) -> None:
+        refuse_a_stream("train_dataset", dataset)
         self.forget = dataset.forget
         self.seed = seed
         self.drawn_once = getattr(dataset, "anchor", "forget") == "forget"

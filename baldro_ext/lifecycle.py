@@ -70,7 +70,7 @@ class Lifecycle(_Host):
         # of accumulation steps, and gradients grow with that number.
         self.model_accepts_loss_kwargs = False
         self.args.remove_unused_columns = False  # items are {forget, retain}, which are no columns of the model
-        arguments.refuse_what_cannot_work(self.args, distributed=self.accelerator.num_processes > 1)
+        arguments.refuse_what_cannot_work(self)
         self._journal = Journal()
         self._warned_unlabeled = False
         self._forward = AnswerForward.of(self.model)
@@ -87,7 +87,7 @@ class Lifecycle(_Host):
 
         Raises:
             StateError: The checkpoint's state is missing, damaged or of another run.
-            ValueError: There is no training data, or a resumed run would go on at another sample.
+            ValueError: There is no training data, or a resumed run would not go on where it stopped.
         """
         if self.adversary is None:
             raise ValueError("train_dataset is missing, so there is nothing to unlearn: pass one to the trainer")
@@ -98,6 +98,7 @@ class Lifecycle(_Host):
         self._resumed = Path(resume) if resume else None
         if self._resumed:  # and once more when training begins; here, so that a mistake shows at once
             self._load_state(self._resumed)
+            arguments.refuse_a_model_without_its_run(self._resumed)
         if self.model_init is None:
             self._prepare_model(self.model)
         return super().train(str(resume) if resume else None, *args, **kwargs)
@@ -194,7 +195,7 @@ class Lifecycle(_Host):
     def epoch_begins(self) -> None:
         """Draw and count the samples afresh; of a resumed epoch, those that were not trained on yet."""
         assert self.adversary is not None
-        if self._progress.next_epoch():
+        if self._progress.next_epoch() or self.args.ignore_data_skip:  # which takes an epoch from its start again
             self.adversary.state.seen.zero_()
         self.train_dataset.epoch = self._progress.epoch
 

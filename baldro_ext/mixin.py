@@ -100,7 +100,16 @@ class BalDROMixin(Lifecycle):
     def with_balance(self, retain_loss: Tensor, outputs: Any) -> Tensor:
         """Add the load-balancing loss of a mixture of experts, where its configuration asks for one."""
         balance: Tensor | None = getattr(outputs, "aux_loss", None)
-        return retain_loss if balance is None else retain_loss + self.model.config.router_aux_loss_coef * balance
+        if balance is None:
+            return retain_loss
+        config: Any = self.model.config
+        coefficient = getattr(config.get_text_config(), "router_aux_loss_coef", getattr(config, "aux_loss_coef", None))
+        if coefficient is None:
+            raise ValueError(
+                f"output_router_logits=true asks for a load-balancing loss, whose weight the configuration of a "
+                f"{config.model_type} does not name as router_aux_loss_coef: set output_router_logits=false"
+            )
+        return retain_loss + float(coefficient) * balance.mean()  # nn.DataParallel brings one of each replica
 
     def _reference(self, forget: Batch, samples: Samples) -> Tensor | None:
         if not self.settings.loss.needs_reference:

@@ -51,7 +51,7 @@ class Progress:
 
         Later releases of transformers divide by their number; earlier ones by `gradient_accumulation_steps` always.
         """
-        if compat.DIVIDES_BY_STEP:
+        if compat.DIVIDES_BY_STEP or self._accumulation == 1:
             return 1.0
         size = self._fetched
         if size is None:

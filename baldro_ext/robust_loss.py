@@ -90,7 +90,11 @@ class RobustLoss:
                 nothing = torch.zeros(0)
                 weights = weights or adversary.weights(index, labeled, nothing, nothing, rows)
                 return ForgetTerm(float(weights.value), weights, unlabeled)
-            rows = torch.zeros(1, dtype=torch.int64)  # with weight 0, so that there is a graph
+            # One with weight 0, so that there is a graph; its loss is not noted, as it is not where it may be skipped.
+            some = torch.zeros(1, dtype=torch.int64)
+            losses, hardness = self._scores(answers_of(some), reference, some)
+            weights = weights or adversary.weights(index, labeled, losses[:0], hardness[:0], rows)
+            return ForgetTerm(_weighed(losses, weights.value, weights.gradient[some]), weights, unlabeled)
         losses, hardness = self._scores(answers_of(rows), reference, rows)
         weights = weights or adversary.weights(index, labeled, losses, hardness, rows)
         return ForgetTerm(_weighed(losses, weights.value, weights.gradient[rows]), weights, unlabeled)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from baldro_ext import compat
-from baldro_ext.data import ForgetRetainCollator
+from baldro_ext.data import ForgetRetainCollator, refuse_a_stream
 from baldro_ext.mixin import BalDROMixin, Batch
 
 
@@ -48,11 +48,13 @@ class BalDROTrainer(BalDROMixin, Trainer):
         processing_class: Any = None,
         **arguments: Any,
     ) -> None:
-        if train_dataset is not None and not len(getattr(train_dataset, "forget", ())):
-            raise ValueError(
-                "train_dataset has no forget samples in its attribute `forget`: make it by "
-                "baldro_ext.ForgetRetainDataset(forget, retain)"
-            )
+        if train_dataset is not None:
+            refuse_a_stream("train_dataset", train_dataset)
+            if not len(getattr(train_dataset, "forget", ())):
+                raise ValueError(
+                    "train_dataset has no forget samples in its attribute `forget`: make it by "
+                    "baldro_ext.ForgetRetainDataset(forget, retain)"
+                )
         _refuse_pairs(arguments.get("eval_dataset"))
         self.variant = variant
         self._before: Any = None

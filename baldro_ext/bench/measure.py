@@ -51,10 +51,11 @@ def measure(
         rounds: How often each is timed.
         progress: Called after each step.
     """
-    for contender in contenders:
-        contender.loss(0)  # what is done once, such as scoring the forget set, is no part of a step
-        progress()
     _drift(model)
+    for contender in contenders:
+        for number in range(batches):
+            contender.loss(number)  # what is done once is no part of a step; then a latest loss is known of each sample
+        progress()
     results = []
     for contender in contenders:
         results.append(_memory(contender, model))

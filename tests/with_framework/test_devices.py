@@ -10,7 +10,8 @@ from ..cases import METHODS
 from ..test_devices import assert_alike, needs_backends, report_of
 from .conftest import MODEL, Framework
 
-pytestmark = [pytest.mark.framework, needs_backends]
+# What a device is asked for does not depend on the generation.
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2"), needs_backends]
 
 
 @pytest.fixture(scope="module", params=["other", "other-without-float64"])

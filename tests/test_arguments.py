@@ -1,0 +1,410 @@
+"""The options of the Trainer: docs/training_arguments.md lists them all, and they do what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from torch.utils.data import IterableDataset
+from transformers import (
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from baldro_ext import BalDROTrainer, ForgetRetainDataset, compat
+from baldro_ext.checkpoint import FILE_NAME
+
+from .documents import ROOT
+from .tiny import VOCABULARY, arguments, columns, differing, llama, pairs, samples
+
+pytestmark = pytest.mark.transformers
+
+DOCUMENT = (ROOT / "docs" / "training_arguments.md").read_text(encoding="utf-8")
+FIELDS = {field.name for field in dataclasses.fields(TrainingArguments)}
+BAD: dict[str, Any] = {
+    "label_smoothing_factor": 0.1,
+    "group_by_length": True,
+    "train_sampling_strategy": "group_by_length",
+    "dataloader_in_order": False,
+    "past_index": 0,
+    "include_num_input_tokens_seen": True,
+    "include_tokens_per_second": True,
+    "dispatch_batches": True,
+    "parallelism_config": "any",
+    "tp_size": 2,
+    "enable_jit_checkpoint": True,
+    "mp_parameters": "partitions=2",
+}
+"""Each option that is refused, and a value of it that is."""
+
+
+def listed(table: str) -> list[str]:
+    """The names in the first column of a table of the document, which is named by its head."""
+    (rows,) = re.findall(rf"^\| {table} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", DOCUMENT, re.MULTILINE)
+    return [name for row in rows.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def build(folder: Path, given: dict[str, Any] | None = None, **settings: Any) -> BalDROTrainer:
+    """A trainer on 8 forget samples by fours: an epoch has two micro-batches."""
+    defaults: dict[str, Any] = {"per_device_train_batch_size": 4, "num_train_epochs": 2}
+    if "model_init" not in settings:
+        settings.setdefault("model", llama())
+    return BalDROTrainer(
+        args=arguments(folder, **{**defaults, **(given or {})}), **{"train_dataset": pairs(8), **settings}
+    )
+
+
+def trained(folder: Path, given: dict[str, Any] | None = None, **settings: Any) -> dict[str, torch.Tensor]:
+    """Weights and state of the samples after training."""
+    trainer = build(folder, given, **settings)
+    trainer.train()
+    return columns(trainer)
+
+
+def weights(of: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: column for name, column in of.items() if name.endswith("weight")}
+
+
+class AtEachStep(TrainerCallback):
+    """Calls a function after each optimizer step, and keeps what it returns."""
+
+    def __init__(self, look: Any) -> None:
+        self._look = look
+        self.seen: list[Any] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seen.append(self._look())
+
+
+# What the document says of every option.
+
+
+def test_the_document_lists_each_option_of_this_release_once() -> None:
+    names = [name for table in ("Honoured", "Refused", "Without influence") for name in listed(table)]
+    assert sorted(names) == sorted(set(names))
+    assert set(names) >= FIELDS
+
+
+def test_the_document_lists_each_argument_of_the_constructor_once() -> None:
+    names = listed("Argument")
+    assert sorted(names) == sorted(set(names))
+    assert inspect.signature(Trainer.__init__).parameters.keys() - {"self"} <= set(names)
+
+
+def test_each_option_that_the_document_says_is_refused_is_tried_here() -> None:
+    assert listed("Refused") == list(BAD)
+
+
+@pytest.fixture
+def signals_as_they_were() -> Iterator[None]:
+    """A Trainer that is to save a checkpoint when it is terminated listens from its construction on."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("signals_as_they_were")
+@pytest.mark.parametrize("name", [name for name in BAD if name in FIELDS])
+def test_this_option_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+    given = arguments(tmp_path)
+    setattr(given, name, BAD[name])
+    if name == "parallelism_config":
+        from accelerate import ParallelismConfig
+
+        given.parallelism_config = ParallelismConfig()
+    # The Trainer itself refuses tensor parallelism with an old accelerate.
+    with pytest.raises(ValueError, match=rf"(?s)^{name}=.* cannot work here: .*\. Set |to use Tensor Parallelism"):
+        BalDROTrainer(llama(), given, train_dataset=pairs(8))
+
+
+@pytest.mark.skipif("train_sampling_strategy" not in FIELDS, reason="transformers 5 has it")
+def test_samples_can_come_in_order_but_not_by_length(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"batch_rebalance cannot work here.*Set train_sampling_strategy=random or seq"
+    ):
+        build(tmp_path, {"train_sampling_strategy": "batch_rebalance"})
+    trainer = build(tmp_path, {"train_sampling_strategy": "sequential"})
+    trainer.train()
+    assert next(iter(trainer.get_train_dataloader()))["forget"]["samples"].index.tolist() == [0, 1, 2, 3]
+
+
+def test_another_loss_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="compute_loss_func"):
+        build(tmp_path, compute_loss_func=lambda outputs, labels: 0)
+
+
+ON_TWO_PROCESSES = """
+import os, sys
+from tests.test_arguments import FIELDS, build
+
+checkpointing = "activation_checkpointing" if "activation_checkpointing" in FIELDS else "gradient_checkpointing"
+for given in (
+    {"accelerator_config": {"even_batches": False}},
+    {checkpointing: True, f"{checkpointing}_kwargs": {"use_reentrant": True}},
+):
+    try:
+        build(sys.argv[1], given)
+    except ValueError as error:
+        if os.environ["RANK"] == "0":
+            print("refused:", error)
+"""
+
+
+def test_with_several_processes_what_would_make_them_wait_for_each_other_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(ON_TWO_PROCESSES)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(tmp_path / "two.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    refused = re.findall(r"^refused: (\w+)=", done.stdout, re.MULTILINE)
+    assert refused == ["even_batches", "gradient_checkpointing"], done.stderr[-3000:]
+
+
+# What is trained on.
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(samples(4, 1))
+
+
+@pytest.mark.parametrize("stream", [Stream(), iter([1, 2])], ids=["IterableDataset", "iterator"])
+def test_a_stream_is_refused_in_plain_words(stream: Any, tmp_path: Path) -> None:
+    for make in (lambda: build(tmp_path, train_dataset=stream), lambda: ForgetRetainDataset(stream)):
+        with pytest.raises(ValueError, match=r"is a stream \(.*pass a list, or a dataset with a length"):
+            make()
+    with pytest.raises(ValueError, match=r"retain is a stream"):
+        ForgetRetainDataset(samples(4, 1), stream)
+
+
+def test_without_training_data_train_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train_dataset is missing, so there is nothing to unlearn"):
+        build(tmp_path, train_dataset=None).train()
+
+
+# The forward pass.
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"reference": "live", "retain_loss_type": "KL"}], ids=["precomputed", "copy of the model"]
+)
+def test_noise_is_added_to_the_passes_of_a_step_and_not_to_the_reference(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    noisy = build(tmp_path, {"neftune_noise_alpha": 5.0}, **settings)
+    items = [noisy.train_dataset[place] for place in range(4)]
+    batch = noisy.data_collator(items)["forget"]
+    with torch.no_grad():
+        before = noisy.log_likelihoods(llama().eval(), batch)
+    if settings:
+        noisy.add_callback(AtEachStep(lambda: assert_same(noisy.reference_log_likelihoods(batch), before)))
+    noisy.train()
+    if not settings:
+        assert_same(noisy.adversary.state.reference[:4], before)
+    plain = trained(tmp_path, **settings)
+    assert set(weights(plain)) <= set(differing(columns(noisy), plain))
+
+
+def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, check_dtype=False, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_reaches_a_model_of_model_init_or_is_refused(tmp_path: Path) -> None:
+    given = {"neftune_noise_alpha": 5.0}
+    if not compat.NOISE_REACHES_A_NEW_MODEL:
+        with pytest.raises(ValueError, match=r"neftune_noise_alpha=5.0 cannot work here: .* or use transformers 5"):
+            build(tmp_path, given, model_init=lambda: llama())
+        return
+    plain, noisy = trained(tmp_path, model_init=lambda: llama()), trained(tmp_path, given, model_init=lambda: llama())
+    assert set(weights(plain)) <= set(differing(noisy, plain))
+
+
+@pytest.mark.parametrize("settings", [{}, {"variant": "BalDRO_G"}], ids=["all samples", "the chosen samples"])
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize(
+    "name", [name for name in ("gradient_checkpointing", "activation_checkpointing") if name in FIELDS]
+)
+def test_weights_are_the_same_with_activations_that_are_recomputed(
+    name: str, reentrant: bool, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = trained(tmp_path, **settings)
+    trainer = build(tmp_path, {name: True, f"{name}_kwargs": {"use_reentrant": reentrant}}, **settings)
+    trainer.train()
+    assert trainer.model.is_gradient_checkpointing
+    recomputed = columns(trainer)
+    for weight, theirs in weights(plain).items():
+        torch.testing.assert_close(recomputed[weight], theirs, rtol=0, atol=1e-6)
+
+
+def test_under_autocast_log_probabilities_are_float32(tmp_path: Path) -> None:
+    runs = []
+    for given in ({"bf16": True}, {}):
+        trainer = build(tmp_path, given)
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        answers = trainer.forget_answers(trainer.model, samples(2, 1))
+        assert answers.tokens.dtype == torch.float32
+        runs.append(losses)
+    assert runs[0] == pytest.approx(runs[1], rel=0.05)
+    assert runs[0] != runs[1]
+
+
+def test_a_compiled_model_is_not_compiled_again_for_each_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where accelerate is old, TrainingArguments puts its options of compiling into the environment.
+    for option in ("BACKEND", "MODE"):
+        monkeypatch.setenv(f"ACCELERATE_DYNAMO_{option}", "no" if option == "BACKEND" else "default")
+    torch._dynamo.reset()
+    counters.clear()
+    graphs = AtEachStep(lambda: counters["stats"]["unique_graphs"])
+    # The attention of transformers 4.45 branches on what is in the mask, unless it is this one.
+    model = llama(model=lambda config: LlamaForCausalLM._from_config(config, attn_implementation="eager"))
+    given = {"torch_compile": True, "torch_compile_backend": "eager", "num_train_epochs": 4}
+    trainer = build(tmp_path, given, model=model, train_dataset=pairs(12), callbacks=[graphs])
+    trainer.train()
+    assert len(graphs.seen) == 12
+    assert 0 < graphs.seen[2] == graphs.seen[-1]
+    torch._dynamo.reset()
+
+
+def test_the_retain_loss_of_a_mixture_of_experts_has_its_load_balancing_loss(tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        output_router_logits=True,
+        router_aux_loss_coef=0.5,
+    )
+    torch.manual_seed(0)
+    trainer = build(tmp_path, model=MixtralForCausalLM(config), base="GradDiff", gamma=0.0)
+    batch = trainer.data_collator([trainer.train_dataset[place] for place in range(4)])
+    # The last token is only predicted, and never read: the mask hides it from the balance of the model's own loss.
+    batch["retain"]["attention_mask"][:, -1] = 0
+    trainer.model.eval()
+    with torch.no_grad():
+        ours = trainer.compute_loss(trainer.model, batch)
+        whole = trainer.model(**{name: batch["retain"][name] for name in ("input_ids", "attention_mask", "labels")})
+    assert whole.aux_loss > 0
+    assert ours.item() == pytest.approx(whole.loss.item(), rel=1e-6)
+
+
+# From the first step to the last.
+
+
+@pytest.mark.parametrize("settings", [{}, {"model_init": lambda: llama()}], ids=["model", "model_init"])
+def test_a_second_training_is_that_of_a_fresh_trainer(settings: dict[str, Any], tmp_path: Path) -> None:
+    # A Trainer keeps its optimizer, unless it makes a new model: this one has nothing to keep.
+    given = {"optim": "adamw_torch" if settings else "sgd", "learning_rate": 0.1}
+    twice = build(tmp_path, given, **settings)
+    twice.train()
+    start = llama()
+    if not settings:
+        start.load_state_dict(twice.model.state_dict())
+    twice.train()
+    fresh = trained(tmp_path, given, **(settings or {"model": start}))
+    assert differing(columns(twice), fresh) == []
+
+
+def test_evaluation_before_training_changes_nothing(tmp_path: Path) -> None:
+    evaluated = build(tmp_path, eval_dataset={"known": samples(6, 3)})
+    assert evaluated.evaluate()["eval_known_loss"] > 0
+    evaluated.train()
+    assert differing(columns(evaluated), trained(tmp_path)) == []
+
+
+class OutOfMemory(LlamaForCausalLM):
+    """A model on a device that has no room for more than a few samples."""
+
+    room = 1
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if len(kwargs["input_ids"]) > self.room:
+            raise RuntimeError("CUDA out of memory.")
+        return super().forward(*args, **kwargs)
+
+
+def with_room_for(number: int) -> OutOfMemory:
+    model = llama(model=OutOfMemory)
+    model.room = number
+    return model
+
+
+@pytest.mark.parametrize("base", ["NPO", "GradDiff"], ids=["in the scoring pass", "in a step"])
+def test_a_batch_size_that_is_found_to_fit_trains_as_if_it_had_been_given(base: str, tmp_path: Path) -> None:
+    found = trained(tmp_path, {"auto_find_batch_size": True}, base=base, model=with_room_for(2))
+    given = trained(tmp_path, {"per_device_train_batch_size": 2}, base=base, model=with_room_for(2))
+    assert differing(found, given) == []
+
+
+def test_a_batch_size_that_comes_down_to_one_is_refused_where_the_worst_of_a_batch_is_sought(tmp_path: Path) -> None:
+    given = {"auto_find_batch_size": True}
+    with pytest.raises(ValueError, match=r"with scope=batch leaves BalDRO_DV one sample.*set scope=dataset"):
+        build(tmp_path, given, model=with_room_for(1)).train()
+    build(tmp_path, given, model=with_room_for(1), scope="dataset").train()
+
+
+def test_the_best_model_is_loaded_at_the_end_and_saved_alone(tmp_path: Path) -> None:
+    each = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 3}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_known_loss", "greater_is_better": False}
+    forgotten = pairs(8)
+    trainer = build(
+        tmp_path, {**each, **best}, train_dataset=forgotten, eval_dataset={"known": forgotten.forget}, alpha=0.0
+    )
+    trainer.train()
+    losses = [entry["eval_known_loss"] for entry in trainer.state.log_history if "eval_known_loss" in entry]
+    assert min(losses) != losses[-1]
+    assert trainer.evaluate()["eval_known_loss"] == pytest.approx(min(losses), rel=1e-6)
+    trainer.save_model()
+    assert (tmp_path / "checkpoint-2" / FILE_NAME).exists()
+    assert not (tmp_path / FILE_NAME).exists()
+    saved = LlamaForCausalLM.from_pretrained(tmp_path)
+    assert all(map(torch.equal, saved.parameters(), trainer.model.parameters()))
+
+
+@pytest.fixture
+def random_states_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # docs/troubleshooting.md: transformers 4.45 with torch 2.6 or later.
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+
+
+@pytest.mark.usefixtures("random_states_are_read")
+@pytest.mark.parametrize(
+    ("skips", "seen_before_each_step"),
+    [(True, [6, 9, 0, 3]), (False, [0, 3, 6, 9])],
+    ids=["goes on in it", "starts it again"],
+)
+def test_a_resumed_epoch(skips: bool, seen_before_each_step: list[int], tmp_path: Path) -> None:
+    given = {"per_device_train_batch_size": 3, "max_steps": 6}
+    build(tmp_path, {**given, "save_strategy": "steps", "save_steps": 2}, train_dataset=pairs(12)).train()
+    rest = build(tmp_path, {**given, "ignore_data_skip": not skips}, train_dataset=pairs(12))
+    after = AtEachStep(lambda: int(rest.adversary.state.seen.sum()) - 3)
+    rest.add_callback(after)
+    rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert after.seen == seen_before_each_step
+
+
+def test_a_checkpoint_of_the_model_alone_is_not_resumed(tmp_path: Path) -> None:
+    build(tmp_path, {"save_strategy": "steps", "save_steps": 1, "save_only_model": True}).train()
+    with pytest.raises(ValueError, match=r"checkpoint-1 was saved with save_only_model=true.* or start anew"):
+        build(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))

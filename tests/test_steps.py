@@ -1,0 +1,227 @@
+"""An optimizer step is the mean over its micro-batches, whatever the window, in every release of transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from baldro_ext import BalDROTrainer, ForgetRetainDataset, compat
+from baldro_ext.progress import Progress
+
+from .tiny import arguments
+
+pytestmark = pytest.mark.transformers
+
+RETAIN = 5
+BETA = 2.0
+EVENTS = list[tuple[str, Any]]
+
+
+class Bias(nn.Module):
+    """Predicts every token by one bias per token, and notes the answers of each pass that is trained on.
+
+    Sample i of either set has one answer token of its own, so that an optimizer's gradient tells which samples it is
+    of, and how much each of them counts.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.config = PretrainedConfig()
+        self.bias = nn.Parameter(torch.linspace(-1, 1, vocabulary))
+        self.events: EVENTS = []
+
+    def forward(self, input_ids: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            self.events.append(("pass", input_ids[:, 0].tolist()))
+        return SimpleNamespace(logits=self.bias.expand(*input_ids.shape, -1))
+
+
+class Notes(torch.optim.Optimizer):
+    """Notes the gradients it is given, and leaves the model as it is."""
+
+    def __init__(self, model: Bias) -> None:
+        super().__init__(model.parameters(), {"lr": 0.0})
+        self._model = model
+
+    def step(self, closure: Any = None) -> None:
+        self._model.events.append(("step", self._model.bias.grad.double().numpy().copy()))
+
+
+@dataclass
+class Run:
+    """What happened in a training run on `size` forget samples."""
+
+    size: int
+    trainer: BalDROTrainer
+    micro_batches: list[tuple[list[int], list[int]]] = field(default_factory=list)
+    steps: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    """How many micro-batches had been trained on at each step, and its gradient."""
+
+    @classmethod
+    def of(cls, folder: Path, size: int, batch: int, accumulation: int, epochs: int, weights: str) -> Run:
+        forget = [{"input_ids": [token, token], "labels": [-100, token]} for token in range(size)]
+        retain = [{"input_ids": [token, token], "labels": [-100, token]} for token in range(size, size + RETAIN)]
+        model = Bias(size + RETAIN)
+        run = cls(
+            size,
+            BalDROTrainer(
+                model,
+                arguments(
+                    folder,
+                    per_device_train_batch_size=batch,
+                    gradient_accumulation_steps=accumulation,
+                    num_train_epochs=epochs,
+                    max_grad_norm=0,
+                    logging_strategy="no",
+                ),
+                base="GradDiff",
+                dv_beta=float("inf") if weights == "even" else BETA,
+                scope="dataset" if weights == "dataset" else "batch",
+                train_dataset=ForgetRetainDataset(forget, retain),
+                optimizers=(Notes(model), None),
+            ),
+        )
+        run.trainer.train()
+        passes: list[list[int]] = []
+        for kind, what in model.events:
+            if kind == "pass":
+                passes.append(what)
+            else:
+                run.steps.append((len(passes) // 2, what))
+        # A micro-batch is a pass over forget samples and one over as many to retain.
+        run.micro_batches = list(zip(passes[::2], passes[1::2], strict=True))
+        return run
+
+    def gradient(self, forget: list[int], retain: list[int], weights: str) -> np.ndarray:
+        """The gradient of one micro-batch, in closed form: that of `log p(y)` is `onehot(y) - p`."""
+        bias = np.linspace(-1, 1, self.size + RETAIN)
+        p = np.exp(bias) / np.exp(bias).sum()
+        loss = np.log(p)
+        if weights == "even":
+            q = np.full(len(forget), 1 / len(forget))
+        elif weights == "batch":
+            q = np.exp(loss[forget] / BETA) / np.exp(loss[forget] / BETA).sum()
+        else:
+            whole = np.exp(loss[: self.size] / BETA) / np.exp(loss[: self.size] / BETA).sum()
+            q = whole[forget] * self.size / len(forget)
+        found = -q.sum() * p + p
+        np.add.at(found, forget, q)
+        np.add.at(found, retain, -1 / len(retain))
+        return found
+
+
+def check(folder: Path, size: int, batch: int, accumulation: int, epochs: int, weights: str) -> None:
+    run = Run.of(folder, size, batch, accumulation, epochs, weights)
+    per_epoch = -(-size // batch)
+
+    # Every forget sample once per epoch, as far as training went, each micro-batch with as much to retain.
+    for start in range(0, len(run.micro_batches), per_epoch):
+        epoch = [token for forget, _ in run.micro_batches[start : start + per_epoch] for token in forget]
+        assert len(set(epoch)) == len(epoch)
+        if start + per_epoch <= len(run.micro_batches):
+            assert sorted(epoch) == list(range(size))
+    for forget, retain in run.micro_batches:
+        assert len(forget) == len(retain)
+        assert set(retain) <= set(range(size, size + RETAIN))
+
+    # Each micro-batch in one step, and each step the mean of its own.
+    assert len(run.steps) == run.trainer.state.global_step == run.trainer.state.max_steps
+    assert run.steps[-1][0] == len(run.micro_batches)
+    before = 0
+    for end, gradient in run.steps:
+        assert 0 < end - before <= accumulation
+        of_each = [run.gradient(*micro_batch, weights) for micro_batch in run.micro_batches[before:end]]
+        np.testing.assert_allclose(gradient, np.mean(of_each, 0), rtol=0, atol=1e-5)
+        before = end
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "accumulation"), [(65, 2, 8), (553, 4, 8), (400, 8, 4), (46, 3, 3), (1, 8, 8), (2, 1, 8)]
+)
+@pytest.mark.parametrize("weights", ["batch", "dataset"])
+def test_a_step_is_the_mean_of_its_micro_batches_for(
+    size: int, batch: int, accumulation: int, weights: str, tmp_path: Path
+) -> None:
+    if batch == 1 and weights == "batch":
+        weights = "even"  # there is no worst of one sample
+    check(tmp_path, size, batch, accumulation, 3, weights)
+
+
+@settings(max_examples=25)
+@given(
+    size=st.integers(1, 24) | st.integers(25, 200),  # shorter than a window, and longer
+    batch=st.sampled_from([1, 2, 3, 8]),
+    accumulation=st.sampled_from([1, 2, 3, 4, 8]),
+    epochs=st.sampled_from([2, 3]),
+    weights=st.sampled_from(["even", "batch", "dataset"]),
+)
+def test_a_step_is_the_mean_of_its_micro_batches(
+    size: int, batch: int, accumulation: int, epochs: int, weights: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assume(batch > 1 or weights != "batch")  # there is no worst of one sample
+    check(tmp_path_factory.getbasetemp() / "steps", size, batch, accumulation, epochs, weights)
+
+
+def steps_of_4_45(epoch_length: int, accumulation: int, epochs: int) -> list[list[tuple[int, int]]]:
+    """The micro-batches `(epoch, place)` of each optimizer step, by the loop of transformers 4.45."""
+    steps: list[list[tuple[int, int]]] = [[]]
+    total = 0
+    for epoch in range(epochs):
+        for place in range(epoch_length):
+            total += 1
+            steps[-1].append((epoch, place))
+            short_epoch_ends = epoch_length <= accumulation and place + 1 == epoch_length
+            if total % accumulation == 0 or short_epoch_ends:
+                steps.append([])
+    return steps[:-1]  # what is left over is never stepped on
+
+
+LENGTHS = [(length, accumulation) for length in range(1, 20) for accumulation in range(1, 12)]
+
+
+def test_the_steps_of_transformers_4_45_are_counted_as_it_takes_them() -> None:
+    for length, accumulation in LENGTHS:
+        for step in steps_of_4_45(length, accumulation, epochs=5):
+            for epoch, place in step:
+                counted = compat.micro_batches_of_step(epoch * length + place, place, length, accumulation)
+                assert counted == len(step), (length, accumulation, epoch, place)
+
+
+@pytest.mark.parametrize("fetched", [True, False], ids=["fetched together", "as they come"])
+def test_what_progress_corrects_makes_each_step_a_mean(fetched: bool) -> None:
+    for length, accumulation in LENGTHS:
+        progress = Progress()
+        progress.begin(0, length, accumulation)
+        whole = [accumulation] * (length // accumulation) + [length % accumulation] * (length % accumulation > 0)
+        steps = [[(epoch, 0)] * size for epoch in range(3) for size in whole]
+        for step in steps if fetched else steps_of_4_45(length, accumulation, epochs=3):
+            if fetched:
+                progress.fetched(len(step))
+            corrections = []
+            for epoch, _ in step:
+                if epoch > progress.epoch:
+                    assert progress.next_epoch()
+                corrections.append(progress.correction())
+            divisor = len(step) if compat.DIVIDES_BY_STEP else accumulation
+            assert sum(corrections) / divisor == pytest.approx(1), (length, accumulation)
+
+
+def test_progress_goes_on_in_the_epoch_and_at_the_step_of_a_checkpoint() -> None:
+    for length, accumulation in LENGTHS:
+        per_epoch = -(-length // accumulation)
+        for step in range(4 * per_epoch):
+            progress = Progress()
+            progress.begin(step, length, accumulation)
+            assert progress.next_epoch() == (step % per_epoch == 0)
+            assert progress.epoch == step // per_epoch
+            assert progress.next_epoch()
