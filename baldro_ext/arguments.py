@@ -80,6 +80,12 @@ _REFUSED = (
         "accelerator_config.even_batches=true",
         of=_distributed,
     ),
+    _Refusal(
+        "use_seedable_sampler",
+        _any_of(False),
+        "a run that resumes in its second epoch or later would see other samples",
+        "accelerator_config.use_seedable_sampler=true",
+    ),
     _Refusal("parallelism_config", lambda given: given is not None, _ONE_EACH, f"parallelism_config=null, and {_DATA}"),
     _Refusal("tp_size", lambda given: given > 1, _ONE_EACH, f"tp_size=0, and {_DATA}"),
     _Refusal(

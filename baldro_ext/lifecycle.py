@@ -251,6 +251,9 @@ class Lifecycle(_Host):
         if self._identity_of_run is None:
             config: Any = getattr(self.accelerator.unwrap_model(self.model), "config", None)
             settings = {"seed": str(self.train_dataset.seed), **self.settings.identity}
+            if not self.args.auto_find_batch_size:  # which a checkpoint brings with it
+                steps, ranks = self.args.gradient_accumulation_steps, self.accelerator.num_processes
+                settings["samples_per_step"] = f"{self._micro_batch_size} x {steps} steps x {ranks} processes"
             described = config.to_dict() if config is not None else {}
             self._identity_of_run = checkpoint.Identity(self.train_dataset, described, settings)
         return self._identity_of_run
