@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ from baldro_ext.framework import PRIMARY
 # Machines are noisy: a test must not fail because one example took long.
 settings.register_profile("baldro", deadline=None, derandomize=True)
 settings.load_profile("baldro")
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Put the environment back after every test: TrainingArguments write their precision into it, for all that follow."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
