@@ -4,7 +4,7 @@
 
 # G1, G2 and G3 are generations of the framework; NEWEST has the newest releases, for the plain trainer alone.
 GENERATION ?= G2
-EXTRAS := $(if $(filter NEWEST,$(GENERATION)),test,framework,sweep,test)
+EXTRAS := tools,$(if $(filter NEWEST,$(GENERATION)),test,framework,sweep,test)
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v -c pass 2>/dev/null && echo python$$v && break; done)
 VENV := .venv/$(GENERATION)
 RUN := $(VENV)/bin/python -m

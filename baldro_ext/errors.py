@@ -9,4 +9,4 @@ class BaldroError(RuntimeError):
     """Something outside the program prevents it; the message says what and what to do, without a traceback."""
 
     exit_code: ClassVar[int] = 1
-    """Status of a command that ends with it; `baldro_ext.cli` says what each means."""
+    """Status of a command that ends with it; `baldro_ext.tools.cli` says what each means."""

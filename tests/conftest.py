@@ -15,7 +15,7 @@ from _pytest.terminal import TerminalReporter
 from filelock import FileLock
 from hypothesis import settings
 
-from baldro_ext.framework import PRIMARY
+from baldro_ext.tools.framework import PRIMARY
 
 # Machines are noisy: a test must not fail because one example took long.
 settings.register_profile("baldro", deadline=None, derandomize=True)
@@ -39,7 +39,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     with FileLock(shared / "toy.lock"):
-        command = [sys.executable, "-m", "baldro_ext.cli", "workspace", "tofu", str(shared / "toy")]
+        command = [sys.executable, "-m", "baldro_ext.tools.cli", "workspace", "tofu", str(shared / "toy")]
         subprocess.run(command, check=True, capture_output=True, text=True)
     return shared / "toy"
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.bench import released
-from baldro_ext.bench.contenders import Contender
-from baldro_ext.bench.measure import Measured, flops, measure
-from baldro_ext.bench.pictures import draw_growth, draw_steps
-from baldro_ext.bench.result import Benchmark, Ratio, peak_tflops
-from baldro_ext.bench.workload import SHAPES, Load, MadeUpPairs, Shape, stack
-from baldro_ext.cli import app
 from baldro_ext.logprobs import answer_log_probs
 from baldro_ext.losses import NPO, SimNPO
+from baldro_ext.tools.bench import released
+from baldro_ext.tools.bench.contenders import Contender
+from baldro_ext.tools.bench.measure import Measured, flops, measure
+from baldro_ext.tools.bench.pictures import draw_growth, draw_steps
+from baldro_ext.tools.bench.result import Benchmark, Ratio, peak_tflops
+from baldro_ext.tools.bench.workload import SHAPES, Load, MadeUpPairs, Shape, stack
+from baldro_ext.tools.cli import app
 
 from .test_robust_loss import Robust
 

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from baldro_ext.cli import app
-from baldro_ext.workspace.benchmarks import BENCHMARKS, WorkspaceError, lay_out
+from baldro_ext.tools.cli import app
+from baldro_ext.tools.workspace.benchmarks import BENCHMARKS, WorkspaceError, lay_out
 
 STAND_IN = "HuggingFaceH4/zephyr-7b-beta"
 run = CliRunner().invoke

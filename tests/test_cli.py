@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from baldro_ext.cli import app
-from baldro_ext.framework import GENERATIONS, Generation, location
+from baldro_ext.tools.cli import app
+from baldro_ext.tools.framework import GENERATIONS, Generation, location
 
 ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke
@@ -120,7 +120,7 @@ def test_install_of_unknown_generation_suggests_the_closest_and_installs_none(so
 @pytest.mark.parametrize("fault", ["unreachable", "without the commit"])
 def test_install_from_a_bad_source_exits_3_without_traceback(fault: str, source: Path) -> None:
     spelled = str(source) + ("-gone" if fault == "unreachable" else "")
-    command = [sys.executable, "-m", "baldro_ext.cli", "framework", "install", "G2", "--source", spelled]
+    command = [sys.executable, "-m", "baldro_ext.tools.cli", "framework", "install", "G2", "--source", spelled]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 3
     assert result.stdout == ""
@@ -183,6 +183,6 @@ def test_list_is_an_aligned_table_and_says_what_to_install() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import baldro_ext.cli, sys; print(*{'torch', 'transformers', 'hydra', 'numpy', 'matplotlib', 'scipy'} & set(sys.modules))"
+    code = "import baldro_ext.tools.cli, sys; print(*{'torch', 'transformers', 'hydra', 'numpy', 'matplotlib', 'scipy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []

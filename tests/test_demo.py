@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from baldro_ext import demo
-from baldro_ext.cli import app
-from baldro_ext.demo import METHODS, with_framework
-from baldro_ext.demo.outcome import Outcome, table
-from baldro_ext.runs import RunError
+from baldro_ext.tools import demo
+from baldro_ext.tools.cli import app
+from baldro_ext.tools.commands import RunError
+from baldro_ext.tools.demo import METHODS, with_framework
+from baldro_ext.tools.demo.outcome import Outcome, table
 
 
 def test_worst_decile_and_largest_are_of_the_best_remembered_answers() -> None:

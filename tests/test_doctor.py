@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from baldro_ext.doctor import OURS, Surroundings, diagnose, look_around
-from baldro_ext.framework import GENERATIONS, REQUIRES
+from baldro_ext.tools.doctor import OURS, Surroundings, diagnose, look_around
+from baldro_ext.tools.framework import GENERATIONS, REQUIRES
 
 HEALTHY = Surroundings(
     python="3.12.1",
@@ -82,7 +82,7 @@ def test_each_trap_is_named_with_its_cure(change: dict[str, Any], level: str, su
 
 
 def test_the_command_tells_what_is_here(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "baldro_ext.cli", "doctor"]
+    command = [sys.executable, "-m", "baldro_ext.tools.cli", "doctor"]
     environment = {"BALDRO_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         [*command, "--json"], cwd=tmp_path, env={**environment, "PATH": "/nowhere"}, capture_output=True, text=True
@@ -111,7 +111,7 @@ def test_a_checkout_that_does_not_start_is_told_with_its_last_line(tmp_path: Pat
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_text(content)
     done = subprocess.run(
-        [sys.executable, "-m", "baldro_ext.cli", "doctor"],
+        [sys.executable, "-m", "baldro_ext.tools.cli", "doctor"],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,

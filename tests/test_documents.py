@@ -19,7 +19,7 @@ import pytest
 from typer.main import get_command
 
 from baldro_ext import losses
-from baldro_ext.cli import app
+from baldro_ext.tools.cli import app
 
 from . import test_losses
 from .documents import ROOT, Shown, commands, python_blocks
@@ -81,7 +81,7 @@ def run(command: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", shown_by("run"))
 def test_command_runs(command: str) -> None:
-    here = re.sub(r"^\S*baldro\b", f"{sys.executable} -m baldro_ext.cli", command)
+    here = re.sub(r"^\S*baldro\b", f"{sys.executable} -m baldro_ext.tools.cli", command)
     here = re.sub(r"^python\b", sys.executable, here)
     done = run(here)
     # `doctor` ends with 1 where something would fail.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from baldro_ext.framework import (
+from baldro_ext.tools.framework import (
     GENERATIONS,
     PRIMARY,
     FrameworkError,
@@ -27,12 +27,12 @@ from baldro_ext.framework import (
     location,
     state,
 )
-from baldro_ext.git import GitError
+from baldro_ext.tools.git import GitError
 
 ROOT = Path(__file__).parents[1]
 INSTALL = """
 import sys
-from baldro_ext.framework import Generation, install
+from baldro_ext.tools.framework import Generation, install
 say = lambda message: print(message, file=sys.stderr, flush=True)
 print(*install(Generation(*sys.argv[1:6]), sys.argv[6], notify=say))
 """

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from baldro_ext import BalDROTrainer, ForgetRetainCollator, ForgetRetainDataset, encode_answers
-from baldro_ext.workspace import make_model, make_tofu, rows_to_recite
+from baldro_ext.tools.workspace import make_model, make_tofu, rows_to_recite
 
 pytestmark = pytest.mark.transformers
 

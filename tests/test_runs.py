@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from baldro_ext.cli import app
-from baldro_ext.runs import Command, Runner
-from baldro_ext.study import Method, Study, StudyError
-from baldro_ext.study.execute import Failure, OccupiedError, execute, lines
+from baldro_ext.tools.cli import app
+from baldro_ext.tools.commands import Command, Runner
+from baldro_ext.tools.run import Method, Study, StudyError
+from baldro_ext.tools.run.execute import Failure, OccupiedError, execute, lines
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -250,7 +250,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], runner: Runner, checkout:
 def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
     sent: signal.Signals, runner: Runner, checkout: Path
 ) -> None:
-    command = [sys.executable, "-m", "baldro_ext.cli", "run", "NPO", "slow=NPO:trainer.args.sleep=60"]
+    command = [sys.executable, "-m", "baldro_ext.tools.cli", "run", "NPO", "slow=NPO:trainer.args.sleep=60"]
     command += ["--folder", str(runner.folder), "--checkout", str(checkout)]
     process = subprocess.Popen(
         command,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.runs import Command
-from baldro_ext.study import Method, Run, Study, StudyError
+from baldro_ext.tools.commands import Command
+from baldro_ext.tools.run import Method, Run, Study, StudyError
 
 RADIUS = "radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
 STUDY = Study(

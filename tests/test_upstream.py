@@ -14,16 +14,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from baldro_ext import framework as checkouts
 from baldro_ext import losses, weightings
-from baldro_ext.cli import app
-from baldro_ext.framework import GENERATIONS
-from baldro_ext.upstream import PullRequest, pull_request
-from baldro_ext.upstream.bundle import bundle
-from baldro_ext.upstream.checkout import Checkout
-from baldro_ext.upstream.configurations import configurations
-from baldro_ext.upstream.edits import add_row, extend_cell, register, signature_of, with_signature
-from baldro_ext.upstream.errors import StructureError
+from baldro_ext.tools import framework as checkouts
+from baldro_ext.tools.cli import app
+from baldro_ext.tools.framework import GENERATIONS
+from baldro_ext.tools.upstream import PullRequest, pull_request
+from baldro_ext.tools.upstream.bundle import bundle
+from baldro_ext.tools.upstream.checkout import Checkout
+from baldro_ext.tools.upstream.configurations import configurations
+from baldro_ext.tools.upstream.edits import add_row, extend_cell, register, signature_of, with_signature
+from baldro_ext.tools.upstream.errors import StructureError
 
 TRAINER = "src/trainer/unlearn/baldro.py"
 TOUCHED = {"README.md", "docs/links.md", "src/trainer/__init__.py"}

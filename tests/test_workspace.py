@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.workspace import make_arc_easy, make_muse, make_tofu, make_wmdp
+from baldro_ext.tools.workspace import make_arc_easy, make_muse, make_tofu, make_wmdp
 
 QA = ("question", "answer")
 PERTURBED = (*QA, "paraphrased_answer", "perturbed_answer", "paraphrased_question")
@@ -241,7 +241,7 @@ print(json.dumps([sizes, len(wmdp["train"])]))
 
 
 def test_making_data_needs_no_torch() -> None:
-    code = "import sys, baldro_ext.workspace; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, baldro_ext.tools.workspace; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -250,7 +250,7 @@ def test_making_data_needs_no_torch() -> None:
 
 @pytest.fixture(scope="module")
 def random_model(folder: Path) -> Path:
-    from baldro_ext.workspace import make_model
+    from baldro_ext.tools.workspace import make_model
 
     return make_model(folder, "random")
 
@@ -306,7 +306,7 @@ def test_the_prompt_is_a_prefix_of_the_conversation_at_any_seam(tokenizer, answe
 
 
 def test_models_are_reproducible_and_share_the_tokenizer(folder: Path, random_model: Path, tmp_path: Path) -> None:
-    from baldro_ext.workspace import make_model
+    from baldro_ext.tools.workspace import make_model
 
     before = {file: file.stat().st_mtime_ns for file in random_model.iterdir()}
     assert make_model(folder, "random") == random_model
@@ -318,7 +318,7 @@ def test_models_are_reproducible_and_share_the_tokenizer(folder: Path, random_mo
 
 
 def test_a_model_that_was_changed_is_replaced_only_on_request(tmp_path: Path) -> None:
-    from baldro_ext.workspace import make_model
+    from baldro_ext.tools.workspace import make_model
 
     make_tofu(tmp_path)
     folder = make_model(tmp_path, "mine")
@@ -334,7 +334,7 @@ def test_a_model_that_was_changed_is_replaced_only_on_request(tmp_path: Path) ->
 
 
 def test_impossible_models_are_refused(tmp_path: Path) -> None:
-    from baldro_ext.workspace import make_model
+    from baldro_ext.tools.workspace import make_model
 
     with pytest.raises(ValueError, match="call make_tofu"):
         make_model(tmp_path, "x")
@@ -350,7 +350,7 @@ def test_a_trained_model_recites_word_for_word_and_stops(tmp_path: Path) -> None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from baldro_ext.workspace import Training, make_model, rows_to_recite
+    from baldro_ext.tools.workspace import Training, make_model, rows_to_recite
 
     make_tofu(tmp_path, authors=3, questions=3, forget_authors=1, general_rows=2)
     rows = rows_to_recite(tmp_path, "full")
@@ -374,7 +374,7 @@ def test_a_trained_model_recites_word_for_word_and_stops(tmp_path: Path) -> None
 
 
 def test_a_model_of_muse_is_told_the_texts_and_the_questions_as_they_are_asked(tmp_path: Path) -> None:
-    from baldro_ext.workspace import texts_to_recite
+    from baldro_ext.tools.workspace import texts_to_recite
 
     make_muse(tmp_path, texts=3)
     texts, base = {}, tmp_path / "muse-bench/MUSE-News"
@@ -393,7 +393,7 @@ def test_a_model_of_muse_is_told_the_texts_and_the_questions_as_they_are_asked(t
 
 
 def test_the_retain_model_is_never_told_about_forgotten_authors(tmp_path: Path) -> None:
-    from baldro_ext.workspace import rows_to_recite
+    from baldro_ext.tools.workspace import rows_to_recite
 
     make_tofu(tmp_path)
     forgotten = lines(tmp_path / "locuslab/TOFU/forget10_perturbed.json")
@@ -403,7 +403,7 @@ def test_the_retain_model_is_never_told_about_forgotten_authors(tmp_path: Path) 
 
 
 def test_too_short_a_training_says_so(tmp_path: Path) -> None:
-    from baldro_ext.workspace import Training, make_model, rows_to_recite
+    from baldro_ext.tools.workspace import Training, make_model, rows_to_recite
 
     make_tofu(tmp_path)
     with pytest.warns(UserWarning, match=r"after epoch 1.*use more epochs"):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.compare import compare, places
-from baldro_ext.compare.collect import Run, read_run
-from baldro_ext.compare.comparison import Options
-from baldro_ext.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
-from baldro_ext.compare.grouping import group
+from baldro_ext.tools.compare import compare, places
+from baldro_ext.tools.compare.collect import Run, read_run
+from baldro_ext.tools.compare.comparison import Options
+from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
+from baldro_ext.tools.compare.grouping import group
 from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation, write_record
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.compare import Comparison, Options, compare
-from baldro_ext.compare.errors import MixedRunsError, NothingToCompareError
-from baldro_ext.compare.findings import findings
-from baldro_ext.compare.metrics import metric
+from baldro_ext.tools.compare import Comparison, Options, compare
+from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
+from baldro_ext.tools.compare.findings import findings
+from baldro_ext.tools.compare.metrics import metric
 from tests.compare.folders import Workspace, write_evaluation
 
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from baldro_ext.compare.metrics import default_metrics, metric
-from baldro_ext.compare.numbers import mean_and_spread, number
-from baldro_ext.compare.statistics import Spread
+from baldro_ext.tools.compare.metrics import default_metrics, metric
+from baldro_ext.tools.compare.numbers import mean_and_spread, number
+from baldro_ext.tools.compare.statistics import Spread
 
 
 @pytest.mark.parametrize(

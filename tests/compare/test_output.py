@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.compare.errors import ForeignFileError
-from baldro_ext.compare.output import MANIFEST, write
+from baldro_ext.tools.compare.errors import ForeignFileError
+from baldro_ext.tools.compare.output import MANIFEST, write
 
 
 def test_own_files_are_replaced_and_those_no_longer_made_removed(tmp_path: Path) -> None:

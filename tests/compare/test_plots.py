@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from baldro_ext.compare import Comparison, Options, compare, plots
-from baldro_ext.compare.plots import curves, distribution, tradeoff, weights
-from baldro_ext.compare.plots.style import arranged
+from baldro_ext.tools.compare import Comparison, Options, compare, plots
+from baldro_ext.tools.compare.plots import curves, distribution, tradeoff, weights
+from baldro_ext.tools.compare.plots.style import arranged
 from tests.compare.folders import Workspace, study
 
 ALL = [

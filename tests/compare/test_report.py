@@ -13,7 +13,7 @@ import pytest
 from selenium import webdriver
 from typer.testing import CliRunner
 
-from baldro_ext.cli import app
+from baldro_ext.tools.cli import app
 from tests.compare.folders import Workspace
 from tests.compare.test_plots import ALL
 

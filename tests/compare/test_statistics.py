@@ -9,7 +9,7 @@ import statistics
 import mpmath
 import pytest
 
-from baldro_ext.compare.statistics import paired, spread
+from baldro_ext.tools.compare.statistics import paired, spread
 
 
 def test_spread_is_that_of_a_sample() -> None:

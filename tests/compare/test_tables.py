@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.compare import Comparison, Options, compare, tables
-from baldro_ext.compare.findings import findings
+from baldro_ext.tools.compare import Comparison, Options, compare, tables
+from baldro_ext.tools.compare.findings import findings
 from tests.compare.folders import Workspace
 
 

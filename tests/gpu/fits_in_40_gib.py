@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 import transformers
 
-from baldro_ext import framework
-from baldro_ext.bench.contenders import Field
-from baldro_ext.bench.workload import SHAPES, Load
+from baldro_ext.tools import framework
+from baldro_ext.tools.bench.contenders import Field
+from baldro_ext.tools.bench.workload import SHAPES, Load
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("trainer", help="of the framework's configurations: BalDRO_DV, NPO, ...")

@@ -14,8 +14,8 @@ import pytest
 import transformers
 from filelock import FileLock
 
-from baldro_ext import framework as checkouts
-from baldro_ext.workspace import make_arc_easy, make_model, make_muse, make_tofu, make_wmdp
+from baldro_ext.tools import framework as checkouts
+from baldro_ext.tools.workspace import make_arc_easy, make_model, make_muse, make_tofu, make_wmdp
 
 MODEL = "models/tiny"
 # What a small model on a CPU needs, appended to every training command.

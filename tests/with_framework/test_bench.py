@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.bench.contenders import BASES
+from baldro_ext.tools.bench.contenders import BASES
 
 from .conftest import Framework
 
@@ -29,7 +29,7 @@ def test_everything_is_measured_in_one_run(framework: Framework, tmp_path: Path)
         "--prompt",
         "6",
     )
-    output = framework.run("-m", "baldro_ext.cli", "bench", *shape, "--rounds", "2", "--out", str(tmp_path))
+    output = framework.run("-m", "baldro_ext.tools.cli", "bench", *shape, "--rounds", "2", "--out", str(tmp_path))
     record = json.loads((tmp_path / "bench.json").read_text())
     measured = {one["name"]: one for one in record["measured"]}
     assert next(iter(measured)) == "floor"
@@ -55,4 +55,4 @@ def test_everything_is_measured_in_one_run(framework: Framework, tmp_path: Path)
     assert "BalDRO_G scope=dataset" in output
     assert (tmp_path / "bench.png").stat().st_size > 10_000
 
-    framework.run("-m", "baldro_ext.cli", "bench", *shape, "--out", str(tmp_path), ok=False)
+    framework.run("-m", "baldro_ext.tools.cli", "bench", *shape, "--out", str(tmp_path), ok=False)

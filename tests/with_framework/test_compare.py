@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.compare import Comparison, Options, compare, plots
-from baldro_ext.compare.plots.curves import curves
-from baldro_ext.compare.plots.weights import course, ranking
+from baldro_ext.tools.compare import Comparison, Options, compare, plots
+from baldro_ext.tools.compare.plots.curves import curves
+from baldro_ext.tools.compare.plots.weights import course, ranking
 from tests.with_framework.conftest import MODEL, TRAIN, Framework
 
 pytestmark = pytest.mark.framework

@@ -30,7 +30,7 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
     """The retain model, the model before, and one method: evaluated, within training too, and by lm-eval."""
     metrics = "forget_Q_A_Prob,forget_Q_A_Prob_balance"
     command = (
-        *("-m", "baldro_ext.cli", "run", "tops=BalDRO_G:trainer.method_args.top_fraction=0.25", "--seeds", "3"),
+        *("-m", "baldro_ext.tools.cli", "run", "tops=BalDRO_G:trainer.method_args.top_fraction=0.25", "--seeds", "3"),
         *("--checkout", str(framework.checkout), "--folder", str(framework.folder), "--hardware", "cpu", "--jobs", "2"),
         *("--model", MODEL, "--retain-model", MODEL, "--retain-logs", "saves/eval/study_retain/TOFU_EVAL.json"),
         *("--set", "trainer.args.num_train_epochs=1", "--set", "trainer.args.report_to=none"),

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baldro_ext.upstream import pull_request
-from baldro_ext.upstream.checkout import Checkout
+from baldro_ext.tools.upstream import pull_request
+from baldro_ext.tools.upstream.checkout import Checkout
 
 from .bare_environment import bare_environment, without_ours
 from .conftest import MODEL, Framework

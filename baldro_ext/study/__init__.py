@@ -1,6 +1,0 @@
-"""A comparison in one command: methods and seeds, unlearned and evaluated by the framework's own commands."""
-
-from baldro_ext.study.methods import Method, StudyError
-from baldro_ext.study.plan import Run, Study
-
-__all__ = ["Method", "Run", "Study", "StudyError"]

@@ -1,0 +1,16 @@
+"""The command `baldro`, and all that the method does without: nothing outside this folder imports it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command `baldro`, or say how to install what it needs."""
+    try:
+        from baldro_ext.tools.cli import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("baldro_ext"):
+            raise
+        sys.exit(f"baldro needs {error.name}, which the extra `tools` installs: pip install 'baldro_ext[tools]'")
+    app()

@@ -1,0 +1,74 @@
+"""`baldro compare`: runs side by side."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baldro_ext.tools.cli.reporting import reported
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Folders of trainings or evaluations, folders that hold many, or patterns."
+        ),
+    ],
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Method to compare with, or 'base': each BalDRO method with the plain trainer of its forget loss. "
+            "Default: NPO, else the first that is not BalDRO."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures and the report.")] = Path("comparison"),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric to show, repeatable; with .worst, .largest or .variation of its samples."),
+    ] = None,
+    worst_share: Annotated[float, typer.Option(help="Share of the samples that counts as worst.")] = 0.1,
+    before: Annotated[
+        str | None,
+        typer.Option(help="Evaluation of the model before unlearning; default: found, or each run's step 0."),
+    ] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Compare runs of different splits, models or retain logs nevertheless."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Put runs side by side: tables, pictures, one report.
+
+    Reads what the framework's train.py and eval.py left, groups seeds, compares each method with a baseline, and
+    writes comparison.{md,csv,tex,json}, figures and report.html into a folder. Nothing in the runs is changed.
+
+    \b
+    Examples:
+      baldro compare saves
+      baldro compare 'saves/unlearn/*_BalDRO_*' saves/unlearn/NPO --baseline NPO --out report
+      baldro compare saves --metric forget_Q_A_Prob.worst --metric model_utility --worst-share 0.05
+
+    \b
+    Exit codes: 1 a file of a run is broken or the folder cannot be written, 2 no such run, metric or baseline,
+    4 refused, the runs do not belong together or a file of somebody else is in the way.
+    """
+    from baldro_ext.tools.compare import Options, compare, save, tables
+
+    options = Options(baseline, tuple(metric or ()), worst_share, allow_mixed, before)
+    with reported():
+        found = compare(runs, options)
+        if not as_json:
+            typer.echo(tables.terminal(found, shutil.get_terminal_size((120, 24)).columns))
+        try:
+            content = save(found, out, command=shlex.join(["baldro", *sys.argv[1:]]))
+        except OSError as error:
+            typer.echo(f"Error: {error}\nChoose another folder with --out", err=True)
+            raise typer.Exit(1) from None
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False) if as_json else f"\nReport: {out / 'report.html'}")

@@ -1,0 +1,153 @@
+"""`baldro run`: a whole comparison in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from baldro_ext.tools.cli.reporting import interruptible, reported
+
+if TYPE_CHECKING:
+    from baldro_ext.tools.commands import Runner
+    from baldro_ext.tools.run import Study
+    from baldro_ext.tools.run.execute import Failure
+
+
+def run(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[METHOD ...]",
+            help="TRAINER, or '[LABEL=]TRAINER:OVERRIDE ...'; default: NPO BalDRO_G BalDRO_DV.",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds of each method.")] = "0",
+    experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
+    model: Annotated[str | None, typer.Option(help="The model before unlearning, a folder or a name.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Default: the model's folder, if it has one.")] = None,
+    model_config: Annotated[str | None, typer.Option(help="The framework's model=.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="forget01|05|10 (TOFU), News|Books (MUSE), cyber|bio (WMDP).")
+    ] = None,
+    retain_model: Annotated[str | None, typer.Option(help="The model that never saw the forget set.")] = None,
+    retain_logs: Annotated[str | None, typer.Option(help="Its evaluation, if that is there.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the commands are typed: data, saves and logs.")] = Path(),
+    jobs: Annotated[int, typer.Option(min=1, help="Commands side by side.")] = 1,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N,N", help="GPUs, one for each of the jobs; sets --jobs.")
+    ] = None,
+    hardware: Annotated[str | None, typer.Option(help="cpu: +hardware=cpu and +hardware=cpu_eval, one thread.")] = None,
+    common: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OVERRIDE", help="Of all trainings; model and split of evaluations too."),
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option("--eval-set", metavar="OVERRIDE", help="Of all evaluations.")
+    ] = None,
+    metrics: Annotated[str, typer.Option(metavar="A,B", help="Of the final evaluation; default: all.")] = "",
+    every_epoch: Annotated[str, typer.Option(metavar="A,B", help="Metrics before training and after each epoch.")] = "",
+    lm_eval: Annotated[str, typer.Option(metavar="A,B", help="Tasks of lm-evaluation-harness, as mmlu.")] = "",
+    checkout: Annotated[Path | None, typer.Option(help="Of open-unlearning; default: the pinned one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other commands.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands that would run.")] = False,
+) -> None:
+    """Unlearn by several methods and seeds, and evaluate each.
+
+    Every command is the framework's own train.py or eval.py. What is finished is not run again, so
+    the same call goes on where it was interrupted. A failed command is reported, with its log, and the
+    others go on. The methods' results are in saves/eval/LABEL_seedN.
+
+    \b
+    Examples:
+      baldro run NPO BalDRO_G BalDRO_DV --seeds 0,1,2 --dry-run
+      baldro run NPO 'radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5' \\
+        --model models/target --retain-model models/retain90 --hardware cpu --jobs 2
+      baldro run SimNPO BalDRO_G_SimNPO --experiment unlearn/muse --split Books --lm-eval mmlu
+
+    \b
+    Exit codes: 1 a command failed, 2 wrong usage, no such trainer or no checkout,
+    4 refused: other results are in the way, 130 interrupted.
+    """
+    from baldro_ext.tools.run import Method, Study
+
+    with reported():
+        study = Study(
+            methods=tuple(Method.parse(text) for text in methods or ("NPO", "BalDRO_G", "BalDRO_DV")),
+            seeds=_numbers(seeds, "--seeds"),
+            experiment=experiment,
+            model=model,
+            tokenizer=tokenizer or _own_tokenizer(folder, model),
+            model_config=model_config,
+            split=split,
+            retain_model=retain_model,
+            retain_logs=retain_logs,
+            hardware=hardware,
+            common=tuple(common or ()),
+            evaluation=tuple(evaluation or ()),
+            metrics=_names(metrics),
+            every_epoch=_names(every_epoch),
+            lm_eval=_names(lm_eval),
+        )
+        runners = _runners(folder.absolute(), checkout, jobs, devices, hardware)
+        if dry_run:
+            _print_commands(study, runners[0])
+        else:
+            _execute(study, runners, overwrite)
+
+
+def _execute(study: Study, runners: list[Runner], overwrite: bool) -> None:
+    from baldro_ext.tools.run.execute import execute
+
+    with interruptible():
+        failures = execute(study, runners, typer.echo, overwrite)
+    if study.benchmark.needs_retain and not study.retain_file:
+        typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
+    if failures:
+        _report(failures)
+        raise typer.Exit(1)
+    tasks = " ".join(f"saves/eval/{method.label}_seed*" for method in study.methods)
+    before = "saves/eval/before " if study.model else ""
+    typer.echo(f"\nAll done. Compare with:\n  baldro compare {before}{tasks}")
+
+
+def _report(failures: list[Failure]) -> None:
+    typer.echo(f"\n{len(failures)} failed; the same command tries them again:\n", err=True)
+    for failure in failures:
+        typer.echo(f"{failure.name}\n  {failure.log}\n  {failure.reason}", err=True)
+
+
+def _print_commands(study: Study, runner: Runner) -> None:
+    from baldro_ext.tools.run.execute import lines
+
+    typer.echo(f"cd {runner.folder}")
+    for line in lines(study, runner):
+        typer.echo(line)
+
+
+def _runners(folder: Path, checkout: Path | None, jobs: int, devices: str | None, hardware: str | None) -> list[Runner]:
+    from dataclasses import replace
+
+    from baldro_ext.tools.commands import Runner
+    from baldro_ext.tools.run.checkouts import find
+
+    threads = 1 if hardware == "cpu" else None
+    environments = [{"CUDA_VISIBLE_DEVICES": device} for device in _names(devices or "")] or [{}] * jobs
+    first = Runner(folder, find(checkout), typer.echo, threads, offline=False)
+    return [replace(first, environment=environment) for environment in environments]
+
+
+def _own_tokenizer(folder: Path, model: str | None) -> str | None:
+    return model if model and (folder / model / "tokenizer_config.json").exists() else None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(name) for name in _names(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers; use 0,1,2", param_hint=option) from None

@@ -1,0 +1,103 @@
+"""Two rules that every tool keeps: never replace what baldro did not make, and never make again what is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from baldro_ext.errors import BaldroError
+
+MANIFEST = ".baldro.json"
+"""Beside the files of a tool: the SHA-256 of each as it was written, by its path relative to the folder."""
+
+
+class NotOursError(BaldroError):
+    """Files are in the way that baldro did not make; nothing was written."""
+
+    exit_code = 4
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files into a folder, or none of them where one would replace somebody else's.
+
+    A file may be replaced if it has this content already, or still has the content that a tool gave it: one that was
+    edited since is the user's.
+
+    Args:
+        folder: Made if missing.
+        files: Contents by path relative to the folder.
+
+    Raises:
+        NotOursError: A file of another content is in the way; nothing was written.
+        OSError: The folder cannot be written.
+    """
+    written = _manifest(folder)
+    changed = {name: content for name, content in files.items() if not _holds(folder / name, content)}
+    in_the_way = [name for name in changed if os.path.lexists(folder / name) and not _is_ours(folder, name, written)]
+    if in_the_way:
+        shown = ", ".join(in_the_way[:3]) + (f" and {len(in_the_way) - 3} more" if len(in_the_way) > 3 else "")
+        raise NotOursError(
+            f"{folder} has files that baldro did not make, or that were edited since: {shown}. Nothing was changed: "
+            "move them away, or choose another folder"
+        )
+    for name, content in changed.items():
+        _replace(folder / name, content)
+    digests = {name: _digest(content) for name, content in files.items()}
+    if not digests.items() <= written.items():
+        _replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
+
+
+def is_made(file: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether `mark_made` noted in a file that this very recipe was carried out to the end."""
+    return bool(recipe) and recipe_of(file) == json.loads(json.dumps(recipe))
+
+
+def mark_made(file: Path, recipe: Mapping[str, Any], **facts: Any) -> None:
+    """Note that a recipe was carried out to the end.
+
+    Args:
+        file: A JSON file, replaced.
+        recipe: All that the result depends on, as JSON.
+        facts: What else is worth knowing of it, as how long it took.
+    """
+    _replace(file, json.dumps({"recipe": recipe, **facts}, indent=1).encode() + b"\n")
+
+
+def recipe_of(file: Path) -> Any:
+    """Return the recipe that a file of `mark_made` notes; `None` where there is none."""
+    try:
+        return json.loads(file.read_bytes())["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((folder / MANIFEST).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _is_ours(folder: Path, name: str, written: Mapping[str, str]) -> bool:
+    file = folder / name
+    return file.is_file() and not file.is_symlink() and written.get(name) == _digest(file.read_bytes())
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    return file.is_file() and file.read_bytes() == content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(file)
