@@ -22,7 +22,7 @@ VARIANTS: dict[str, tuple[type[Weighting], dict[str, str]]] = {
 """Each trainer's weighting, and the weighting's arguments by the name they have as settings."""
 
 _PAPER: dict[str, dict[str, Any]] = {"BalDRO_DV": {"dv_beta": 2.0}}
-"""Where the weighting has no default of its own: the paper's choice, if its arguments are not even mentioned."""
+"""Where the weighting has no default of its own: the paper's choice, if none of its arguments is set."""
 
 _CHOICES = {
     "retain_loss_type": ("NLL", "KL"),
@@ -112,7 +112,7 @@ class Settings:
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is none: {known(str(variant), VARIANTS)}")
         given = {key: _plain(key, value) for key, value in arguments.items() if value is not None}
-        if not VARIANTS[variant][1].keys() & arguments.keys():
+        if not VARIANTS[variant][1].keys() & given.keys():
             given |= _PAPER.get(variant, {})
         base = given.get("base", cls.base)
         weighting_class, weighting_names = VARIANTS[variant]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-RADIUS = {"dv_beta": None, "dv_radius": 0.5}
+RADIUS = {"dv_radius": 0.5}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "DV": ("BalDRO_DV", {}),
     "DV by radius": ("BalDRO_DV", RADIUS),

@@ -30,7 +30,9 @@ def test_defaults_are_the_base_losses_own() -> None:
 
 
 def test_null_means_not_set() -> None:
-    assert Settings.parse("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": None}).weighting == DonskerVaradhan(beta=2.0)
+    for neither in ({}, {"dv_beta": None, "dv_radius": None}):
+        assert Settings.parse("BalDRO_DV", neither).weighting == DonskerVaradhan(beta=2.0)
+    assert Settings.parse("BalDRO_DV", {"dv_beta": None, "dv_radius": 0.5}).weighting == DonskerVaradhan(radius=0.5)
 
 
 def test_numbers_may_come_as_text() -> None:
@@ -46,7 +48,6 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
     ("variant", "arguments", "message"),
     [
         ("BalDRO_G", {"base": "NP0"}, f"base='NP0' is no known forget loss: there are {', '.join(sorted(FORGET_LOSSES))}; did you mean NPO?"),
-        ("BalDRO_DV", {"dv_beta": None}, "BalDRO_DV: exactly one of dv_beta and dv_radius must be set, and neither is: set dv_beta (a temperature"),
         ("BalDRO_DV", {"dv_beta": 2.0, "dv_radius": 0.5}, "and both are: set dv_beta (a temperature in units of the loss, 2.0 in the paper) or dv_radius"),
         ("BalDRO_DV", {"dv_beta": 0}, "dv_beta=0 has no worst case: use a positive temperature (2.0 in the paper) or .inf"),
         ("BalDRO_DV", {"dv_radius": -1.0}, "dv_radius=-1.0 is no KL divergence"),

@@ -1,6 +1,6 @@
-"""Compares each release preset, as the framework composes it, with the released formula written out again.
+"""Compares the released losses, as the framework composes them, with the released formula written out again.
 
-Usage: python released_formulas.py CHECKOUT GENERATION MODEL. Prints a line per preset; fails at the first that differs.
+Usage: python released_formulas.py CHECKOUT GENERATION MODEL. Prints a line per trainer; fails at the first that differs.
 """
 
 import sys
@@ -55,12 +55,12 @@ def per_token(rows: list[Tensor]) -> Tensor:
 Loss = Callable[[list[Tensor], list[Tensor]], Tensor]
 # Each: forget loss, its weight gamma in the framework's YAML, and the retain term (of the DV trainers).
 PRESETS: dict[str, tuple[Loss, float, Callable[[list[Tensor]], Tensor]]] = {
-    "BalDRO_DV_release": (npo, 1.0, summed),
-    "BalDRO_DV_SimNPO_release": (simnpo, 0.125, per_token),
-    "BalDRO_DV_SatImp_release": (satimp_tokens, 0.1, summed),
-    "BalDRO_G_release": (npo, 1.0, per_token),
-    "BalDRO_G_SimNPO_release": (simnpo, 0.125, per_token),
-    "BalDRO_G_SatImp_release": (satimp_tokens, 0.1, per_token),
+    "BalDRO_DV": (npo, 1.0, summed),
+    "BalDRO_DV_SimNPO": (simnpo, 0.125, per_token),
+    "BalDRO_DV_SatImp": (satimp_tokens, 0.1, summed),
+    "BalDRO_G": (npo, 1.0, per_token),
+    "BalDRO_G_SimNPO": (simnpo, 0.125, per_token),
+    "BalDRO_G_SatImp": (satimp_tokens, 0.1, per_token),
 }
 
 
@@ -85,6 +85,7 @@ for name in PRESETS:
     trainer = make_trainer(
         (CHECKOUT, GENERATION, MODEL),
         f"trainer={name}",
+        f"+release={'DV' if '_DV' in name else 'G'}",
         "experiment=unlearn/tofu",
         "trainer.args.logging_dir=logs",
         "trainer.args.gradient_accumulation_steps=1",
