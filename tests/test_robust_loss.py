@@ -1,4 +1,4 @@
-"""Loss x weighting, with as little work as they need, and the formulas of the released trainers written out again."""
+"""Loss x weighting, with as little work as they need, and as the authors' released trainers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
 
 from .test_adversary import GAINS, NAMES, SIZE, WEIGHTINGS, Method, Model, full_set_gradient
+from .with_framework import released
 
 LENGTHS = [3, 1, 6, 2, 4]
+LOSSES: dict[str, ForgetLoss] = {"NPO": NPO(), "SimNPO": SimNPO(), "SatImp": SatImp()}
 REFERENCE = torch.tensor([-2.0, -0.5, -7.0, -1.0, -3.0], dtype=torch.float64)
 
 
@@ -76,61 +78,20 @@ def test_even_weights_over_tokens_are_the_mean_over_tokens() -> None:
     torch.testing.assert_close(term.weights.gradient.sum(-1), torch.tensor(LENGTHS).double() / 16)
 
 
-def released_dv(losses: Tensor, sigma: float = 1.0) -> Tensor:
-    """The released dual: exp, mean, log, with minus signs."""
-    return -sigma * (-losses / sigma).exp().mean().log()
-
-
-def released_group(given: AnswerLogProbs) -> Tensor:
-    """The released group: the half, rounded down, with the least negative log-likelihood per token."""
-    nll = -(given.tokens.sum(-1) / given.mask.sum(-1)).detach()
-    return nll.argsort()[: max(1, len(nll) // 2)]
-
-
-def released_npo(given: AnswerLogProbs) -> Tensor:
-    return -20 * torch.log(torch.sigmoid(-0.1 * (given.tokens.sum(-1) - REFERENCE[: len(given.mask)])))
-
-
-def released_simnpo(given: AnswerLogProbs) -> Tensor:
-    return -2 / 4.5 * torch.log(torch.sigmoid(4.5 * (-given.tokens.sum(-1) / given.mask.sum(-1))))
-
-
-def released_satimp_tokens(given: AnswerLogProbs, rows: Tensor | None = None) -> Tensor:
-    rows = torch.arange(len(given.mask)) if rows is None else rows
-    log_p = given.tokens[rows][given.mask[rows]]
-    p = log_p.detach().exp()
-    return p**5 * (1 - p) * log_p
-
-
-@pytest.mark.parametrize(
-    ("robust", "released"),
-    [
-        (Robust(NPO(), DonskerVaradhan(beta=-1.0)), lambda a: released_dv(released_npo(a))),
-        (Robust(SimNPO(), DonskerVaradhan(beta=-1.0)), lambda a: released_dv(released_simnpo(a))),
-        (
-            Robust(SatImp(), DonskerVaradhan(beta=-1.0), unit="token"),
-            lambda a: released_dv(released_satimp_tokens(a)),
-        ),
-        (
-            Robust(NPO(), TopGroup(0.5, "floor"), "nll"),
-            lambda a: released_npo(a)[released_group(a)].mean(),
-        ),
-        (
-            Robust(SimNPO(), TopGroup(0.5, "floor"), "nll"),
-            lambda a: released_simnpo(a)[released_group(a)].mean(),
-        ),
-        (
-            Robust(SatImp(), TopGroup(0.5, "floor"), "nll", "token"),
-            lambda a: released_satimp_tokens(a, released_group(a)).mean(),
-        ),
-    ],
-    ids=["DrNPO", "DrSimNPO", "DrSatImp", "GroupNPO", "GroupSimNPO", "GroupSatImp"],
-)
+@pytest.mark.parametrize("base", released.LOSSES)
+@pytest.mark.parametrize("variant", [released.dr, released.group], ids=["Dr", "Group"])
 @pytest.mark.parametrize("lengths", [LENGTHS, LENGTHS[:4]], ids=["odd", "even"])
-def test_released_formulas(robust: Robust, released: Callable[[AnswerLogProbs], Tensor], lengths: list[int]) -> None:
-    given = answers(lengths)
+def test_released_formulas(base: str, variant: Callable[..., Tensor], lengths: list[int]) -> None:
+    """With the settings of `+release=DV` and `+release=G`."""
+    given, unit = answers(lengths), "token" if base == "SatImp" else "sample"
+    robust = (
+        Robust(LOSSES[base], DonskerVaradhan(beta=-1.0), "loss", unit)
+        if variant is released.dr
+        else Robust(LOSSES[base], TopGroup(0.5, "floor"), "nll", unit)
+    )
     ours = value_and_gradient(robust(given, REFERENCE[: len(lengths)]).value, given)
-    theirs = value_and_gradient(released(given), given)
+    rows = [tokens[mask] for tokens, mask in zip(given.tokens, given.mask, strict=True)]
+    theirs = value_and_gradient(variant(released.LOSSES[base], rows, list(REFERENCE[: len(lengths)])), given)
     assert ours[0] == pytest.approx(theirs[0], rel=1e-12)
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-10, atol=1e-14)
 

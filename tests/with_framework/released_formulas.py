@@ -6,6 +6,7 @@ Usage: python released_formulas.py CHECKOUT GENERATION MODEL. Prints a line per 
 import sys
 from collections.abc import Callable
 
+import released
 import torch
 from in_process import make_trainer
 from torch import Tensor
@@ -25,25 +26,6 @@ def token_log_probs(model: torch.nn.Module, batch: dict[str, Tensor]) -> list[Te
     return rows
 
 
-def npo(rows: list[Tensor], reference: list[Tensor]) -> Tensor:
-    ratios = torch.stack([row.sum() - ref.sum() for row, ref in zip(rows, reference, strict=True)])
-    return -2 / 0.1 * torch.log(1 / (1 + (0.1 * ratios).exp()))
-
-
-def simnpo(rows: list[Tensor], reference: list[Tensor]) -> Tensor:
-    return torch.stack([2 / 4.5 * torch.log(1 + (4.5 * row.mean()).exp()) for row in rows])
-
-
-def satimp_tokens(rows: list[Tensor], reference: list[Tensor]) -> Tensor:
-    row = torch.cat(rows)
-    p = row.detach().exp()
-    return p**5 * (1 - p) * row
-
-
-def dual(losses: Tensor) -> Tensor:
-    return -torch.log(torch.mean(torch.exp(-losses)))
-
-
 def summed(rows: list[Tensor]) -> Tensor:
     return -torch.stack([row.sum() for row in rows]).mean()
 
@@ -52,36 +34,32 @@ def per_token(rows: list[Tensor]) -> Tensor:
     return -torch.cat(rows).mean()
 
 
-Loss = Callable[[list[Tensor], list[Tensor]], Tensor]
 # Each: forget loss, its weight gamma in the framework's YAML, and the retain term (of the DV trainers).
-PRESETS: dict[str, tuple[Loss, float, Callable[[list[Tensor]], Tensor]]] = {
-    "BalDRO_DV": (npo, 1.0, summed),
-    "BalDRO_DV_SimNPO": (simnpo, 0.125, per_token),
-    "BalDRO_DV_SatImp": (satimp_tokens, 0.1, summed),
-    "BalDRO_G": (npo, 1.0, per_token),
-    "BalDRO_G_SimNPO": (simnpo, 0.125, per_token),
-    "BalDRO_G_SatImp": (satimp_tokens, 0.1, per_token),
+TRAINERS: dict[str, tuple[released.Loss, float, Callable[[list[Tensor]], Tensor]]] = {
+    "BalDRO_DV": (released.npo, 1.0, summed),
+    "BalDRO_DV_SimNPO": (released.simnpo, 0.125, per_token),
+    "BalDRO_DV_SatImp": (released.satimp_tokens, 0.1, summed),
+    "BalDRO_G": (released.npo, 1.0, per_token),
+    "BalDRO_G_SimNPO": (released.simnpo, 0.125, per_token),
+    "BalDRO_G_SatImp": (released.satimp_tokens, 0.1, per_token),
 }
 
 
-def released(
+def released_loss(
     name: str, forget: list[Tensor], reference: list[Tensor], retain: list[Tensor], drawn: list[int]
 ) -> Tensor:
-    loss, gamma, retain_term = PRESETS[name]
+    loss, gamma, retain_term = TRAINERS[name]
     if "_DV" in name:
-        return gamma * dual(loss(forget, reference)) + retain_term(retain)
-    nll = torch.stack([-row.mean() for row in forget])
-    hardest = nll.argsort()[: max(1, int(len(forget) * 0.5))].tolist()
-    kept = drawn[: len(hardest)]
-    group, its_reference = ([rows[i] for i in hardest] for rows in (forget, reference))
-    return gamma * loss(group, its_reference).mean() + retain_term([retain[i] for i in kept])
+        return gamma * released.dr(loss, forget, reference) + retain_term(retain)
+    kept = drawn[: len(released.hardest_half(forget))]
+    return gamma * released.group(loss, forget, reference) + retain_term([retain[i] for i in kept])
 
 
 def gradient(loss: Tensor, model: torch.nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), allow_unused=False)])
 
 
-for name in PRESETS:
+for name in TRAINERS:
     trainer = make_trainer(
         (CHECKOUT, GENERATION, MODEL),
         f"trainer={name}",
@@ -102,7 +80,7 @@ for name in PRESETS:
     forget, retain = (token_log_probs(model, batch[side]) for side in ("forget", "retain"))
     with drawing(trainer.train_dataset.seed, 0, 0, len(retain)) as generator:  # as the retain batch is cut
         drawn = torch.randperm(len(retain), generator=generator).tolist()
-    theirs = released(name, forget, reference, retain, drawn)
+    theirs = released_loss(name, forget, reference, retain, drawn)
     # transformers casts logits to float32 for its own loss, the retain term; 4.45 does it in the model already.
     exact = 1e-4 if GENERATION == "G1" else 1e-6
     torch.testing.assert_close(ours, theirs, rtol=exact, atol=0, check_dtype=False)

@@ -45,7 +45,9 @@ PIPELINES = {
 
 def test_every_method_has_a_configuration() -> None:
     bases = {"" if base == "NPO" else f"_{base}" for base in FORGET_LOSSES}
-    assert set(TRAINERS) == {"BalDRO_DV_radius"} | {f"BalDRO_{variant}{base}" for variant in ("DV", "G") for base in bases}
+    assert set(TRAINERS) == {"BalDRO_DV_radius"} | {
+        f"BalDRO_{variant}{base}" for variant in ("DV", "G") for base in bases
+    }
 
 
 def test_the_short_command_trains_and_evaluates(framework: Framework) -> None:
