@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from packaging.version import Version
@@ -37,6 +39,18 @@ to the model before it, and failed at its end."""
 
 TOKENIZER_ARGUMENT = "processing_class" if "processing_class" in inspect.signature(Trainer).parameters else "tokenizer"
 """What the Trainer calls its tokenizer; the name changed in transformers 4.46."""
+
+
+def let_random_states_in() -> None:
+    """Let a Trainer load the random state of numpy that it saved itself.
+
+    Before torch 2.6 transformers loads it with `weights_only=True` and does not name numpy's classes as harmless
+    (`safe_globals` in `transformers/trainer.py`), so that no Trainer can resume there.
+    """
+    if Version(torch.__version__) < Version("2.6"):
+        numbers: Any = np.zeros(1, np.uint32)
+        harmless = [numbers.__reduce__()[0], np.ndarray, np.dtype, type(numbers.dtype), codecs.encode]
+        torch.serialization.add_safe_globals(harmless)
 
 
 def micro_batches_of_step(trained: int, in_epoch: int, epoch_length: int, accumulation: int) -> int:

@@ -99,6 +99,7 @@ class Lifecycle(_Host):
         if self._resumed:  # and once more when training begins; here, so that a mistake shows at once
             self._load_state(self._resumed)
             arguments.refuse_a_model_without_its_run(self._resumed)
+            compat.let_random_states_in()
         if self.model_init is None:
             self._prepare_model(self.model)
         return super().train(str(resume) if resume else None, *args, **kwargs)
