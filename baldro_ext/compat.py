@@ -44,13 +44,12 @@ TOKENIZER_ARGUMENT = "processing_class" if "processing_class" in inspect.signatu
 def let_random_states_in() -> None:
     """Let a Trainer load the random state of numpy that it saved itself.
 
-    Before torch 2.6 transformers loads it with `weights_only=True` and does not name numpy's classes as harmless
-    (`safe_globals` in `transformers/trainer.py`), so that no Trainer can resume there.
+    torch refuses classes that nobody has named as harmless: any before 2.6 where transformers asks for
+    `weights_only=True` (4.51), any from 2.6 on where it does not ask for it (4.45).
     """
-    if Version(torch.__version__) < Version("2.6"):
-        numbers: Any = np.zeros(1, np.uint32)
-        harmless = [numbers.__reduce__()[0], np.ndarray, np.dtype, type(numbers.dtype), codecs.encode]
-        torch.serialization.add_safe_globals(harmless)
+    numbers: Any = np.zeros(1, np.uint32)
+    harmless = [numbers.__reduce__()[0], np.ndarray, np.dtype, type(numbers.dtype), codecs.encode]
+    torch.serialization.add_safe_globals(harmless)
 
 
 def micro_batches_of_step(trained: int, in_epoch: int, epoch_length: int, accumulation: int) -> int:

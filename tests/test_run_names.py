@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from baldro_ext.open_unlearning import resolvers
@@ -39,13 +43,38 @@ def configs(tmp_path: Path) -> Path:
         (["forget_split=forget05"], "tofu_forget05_small_Mine"),
         (["experiment=x", "retain_logs_path=a/b.json", "trainer.args.report_to=wandb"], "tofu_forget10_small_Mine"),
         (["+eval/balance=tofu", "+sweep=jobs", "+grid.beta=1"], "tofu_forget10_small_Mine"),
-        (["trainer.args.seed=1", "+trainer.args.lr=1e-5"], "tofu_forget10_small_Mine_seed=1_lr=1e-5"),
-        (["model.model_args.path=here"], "tofu_forget10_small_Mine_path=here"),
+        (["trainer.args.seed=1", "+trainer.args.lr=1e-5"], "tofu_forget10_small_Mine_seed-1_lr-1e-5"),
+        (["model.model_args.path=here"], "tofu_forget10_small_Mine_path-here"),
         (["~trainer.args.max_steps"], "tofu_forget10_small_Mine_no-trainer.args.max_steps"),
     ],
 )
 def test_runs_that_differ_have_names_that_differ(configs: Path, overrides: list[str], name: str) -> None:
     assert name_of(configs, overrides) == name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("resume_from_checkpoint=true", "resume_from_checkpoint=saves/x/checkpoint-5", "save_steps=10"),
+        *("eval_strategy=no", "report_to=wandb", "run_name=mine", "push_to_hub=true", "dataloader_num_workers=2"),
+    ],
+)
+def test_what_does_not_change_the_model_is_no_part_of_its_name(configs: Path, change: str) -> None:
+    """So a resumed run finds the checkpoints of the run that it resumes."""
+    once = ["trainer.args.seed=1"]
+    assert name_of(configs, [*once, f"++trainer.args.{change}"]) == name_of(configs, once)
+
+
+VALUES = st.one_of(
+    st.integers(), st.floats(allow_nan=False), st.text(st.characters(codec="ascii", categories=["L", "N"]))
+)
+
+
+@given(st.dictionaries(st.sampled_from(["trainer.args.seed", "trainer.method_args.dv_beta", "data.x.y"]), VALUES))
+def test_a_name_needs_no_quotes(overrides: dict[str, Any]) -> None:
+    name = resolvers.chosen_name("tofu", "BalDRO_DV", overrides=[f"{key}={value}" for key, value in overrides.items()])
+    assert shlex.quote(name) == name
+    assert OverridesParser.create().parse_override(f"model.path=saves/{name}").value() == f"saves/{name}"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-# Already part of the name, or without influence on the trained model.
+# Already part of the name, or without influence on the trained model: with one of these a command goes on in the folder
+# of the same command without it.
 _SILENT = re.compile(
     r"(experiment|trainer|model|hardware|sweep|grid\..*|task_name|forget_split|holdout_split|data_split|retain_logs_path"
     r"|model\.tokenizer_args\..*|eval[./].*|hydra\..*|paths\..*"
-    r"|trainer\.args\.(report_to|logging_.*|eval_.*|do_eval|save_.*))(=|$)"
+    r"|trainer\.args\.(resume_from_checkpoint|ignore_data_skip|output_dir|overwrite_output_dir|run_name|project|report_to"
+    r"|disable_tqdm|log_.*|logging_.*|eval_.*|do_eval|per_device_eval_batch_size|save_.*|restore_callback_states.*"
+    r"|push_to_hub.*|hub_.*|trackio_.*|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor)"
+    r"|skip_memory_metrics|include_.*|metric_for_best_model|greater_is_better|ddp_timeout|torch_empty_cache_steps"
+    r"))(=|$)"
 )
 _FAMILIAR = re.compile(r"^(trainer\.args|trainer\.method_args|model\.model_args)\.")
 _LONGEST = 120
@@ -25,8 +30,9 @@ def run_name(*parts: str, _root_: DictConfig) -> str:
     """Name a run by the given parts, the chosen model and trainer, and what else was overridden.
 
     `python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu trainer.args.seed=1` gives
-    `tofu_forget10_Llama-3.2-1B-Instruct_BalDRO_DV_seed=1`, so that runs that differ do not share a
-    folder. A name that had to leave something out ends in a hash of the overrides. Where Hydra runs no
+    `tofu_forget10_Llama-3.2-1B-Instruct_BalDRO_DV_seed-1`, so that runs that differ do not share a
+    folder. A name needs no quotes, neither in a shell nor in Hydra's grammar; one that had to leave something out ends
+    in a hash of the overrides. Where Hydra runs no
     application, it has no choices to tell, and the trainer's class and base loss stand in for them.
     """
     if not HydraConfig.initialized():
@@ -42,8 +48,8 @@ def chosen_name(*parts: str, overrides: Sequence[str]) -> str:
     """Return the name of a run with these parts and overrides, as `run_name` gives it."""
     told = [override for override in overrides if not _SILENT.match(override.lstrip("+~"))]
     short = [_FAMILIAR.sub("", re.sub(r"^~", "no-", override.lstrip("+"))) for override in told]
-    short = [change.replace("pretrained_model_name_or_path", "from") for change in short]
-    safe = [re.sub(r"[^\w.=+-]+", "-", change) for change in short]
+    short = [change.replace("pretrained_model_name_or_path", "from").replace("=", "-", 1) for change in short]
+    safe = [re.sub(r"[^\w.-]+", "-", change) for change in short]
     name = "_".join([*parts, *safe])
     if safe != short or len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,32 @@ def test_indices_name_the_samples_of(framework: Framework, benchmark: str, short
 
 
 def test_runs_killed_between_two_steps_resume_to_the_same_weights(framework: Framework, tmp_path: Path) -> None:
-    # transformers 4.45 reads random states with a torch.load that torch 2.6 and later restrict to weights.
-    env = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"} if framework.name == "G1" else None
-    output = framework.script("interrupted.py", str(tmp_path), env=env)
+    output = framework.script("interrupted.py", str(tmp_path))
     assert output.count("resumed to the same weights and state") == 10
+
+
+def test_the_documented_command_resumes_the_run_of_its_name(framework: Framework) -> None:
+    """docs/method.md: the same command once more, with one override that is no part of the run's name."""
+    command = (
+        "trainer=BalDRO_G",
+        "experiment=unlearn/tofu",
+        "trainer.args.num_train_epochs=2",
+        "trainer.args.per_device_train_batch_size=5",
+        "trainer.args.gradient_accumulation_steps=1",
+        "trainer.args.save_strategy=steps",
+        "+trainer.args.save_steps=1",
+        "trainer.args.save_only_model=false",
+    )
+    framework.train(*command)
+    (folder,) = framework.saved("").glob("tofu_forget10_*_BalDRO_G_*per_device_train_batch_size-5*")
+    whole = load_file(folder / "model.safetensors")
+    for later in ("checkpoint-3", "checkpoint-4"):
+        shutil.rmtree(folder / later)
+    (folder / "model.safetensors").unlink()
+    framework.train(*command, "+trainer.args.resume_from_checkpoint=true")
+    torch.testing.assert_close(load_file(folder / "model.safetensors"), whole, rtol=0, atol=0)
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4]
 
 
 def test_batches_of_one_choose_from_the_whole_forget_set(framework: Framework) -> None:

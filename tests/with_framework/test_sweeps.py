@@ -18,7 +18,7 @@ def test_hydras_multirun_as_it_is(framework: Framework) -> None:
     framework.train("-m", "trainer=NPO,BalDRO_G", "trainer.args.seed=5,6", *SHORT, "~eval.tofu")
     for trainer in ("NPO", "BalDRO_G"):
         for seed in (5, 6):
-            (run,) = framework.saved("").glob(f"tofu_forget10_*_{trainer}_seed={seed}_*")
+            (run,) = framework.saved("").glob(f"tofu_forget10_*_{trainer}_seed-{seed}_*")
             assert (run / "model.safetensors").exists()
 
 
