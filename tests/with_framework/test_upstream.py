@@ -14,13 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baldro_ext.tools.upstream import pull_request
-from baldro_ext.tools.upstream.checkout import Checkout
+from baldro_ext.tools.upstream import PullRequest
 
 from .bare_environment import bare_environment, without_ours
 from .conftest import MODEL, Framework
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
 
 # What a small model on a CPU needs of both train.py and eval.py; the framework's own defaults are for GPUs.
 CPU = (
@@ -60,9 +59,8 @@ class Merged:
 def merged(framework: Framework, tmp_path_factory: pytest.TempPathFactory) -> Merged:
     folder = tmp_path_factory.mktemp("merged")
     shutil.copytree(framework.checkout, folder / "checkout", symlinks=True)
-    checkout = Checkout.at(folder / "checkout")
-    pull_request(checkout).write(checkout.folder)
-    return Merged(checkout.folder, bare_environment(folder / "environment"))
+    PullRequest.for_checkout(folder / "checkout").write()
+    return Merged(folder / "checkout", bare_environment(folder / "environment"))
 
 
 def weights(folder: Path) -> torch.Tensor:

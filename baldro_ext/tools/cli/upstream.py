@@ -20,10 +20,10 @@ def upstream(
         bool, typer.Option("--description", help="Print the text of the pull request and change nothing.")
     ] = False,
 ) -> None:
-    """Make the pull request that brings BalDRO upstream.
+    """Write the pull request that brings BalDRO into open-unlearning.
 
-    Writes it into a checkout of open-unlearning that is at a commit which `baldro framework list` names
-    and has no changes. Nothing is committed or pushed. Running it again changes nothing.
+    CHECKOUT is a clone at the commit that `baldro framework list` shows as G2, without changes of your
+    own. Nothing is committed or pushed. Running it again changes nothing.
 
     \b
     Examples:
@@ -32,37 +32,33 @@ def upstream(
       baldro upstream ~/open-unlearning --description > pull_request.md
 
     \b
-    Exit codes: 1 git missing or checkout not writable, 2 wrong usage, 4 refused: the checkout has
-    other changes or is at an unknown commit.
+    Exit codes: 1 git is missing or the checkout cannot be written, 2 wrong usage, 4 refused: the
+    checkout has other changes or starts from another commit.
     """
-    from baldro_ext.tools import upstream
-    from baldro_ext.tools.upstream.checkout import Checkout
-    from baldro_ext.tools.upstream.description import describe
+    from baldro_ext.tools.upstream import BASE, DESCRIPTION, PullRequest
 
     with reported():
-        found = Checkout.at(checkout.absolute())
-        request = upstream.pull_request(found)
+        request = PullRequest.for_checkout(checkout.absolute())
         if description:
-            typer.echo(describe(found), nl=False)
+            typer.echo(DESCRIPTION.read_text(encoding="utf-8"), nl=False)
             return
-        there = found.holds(request.files)
+        applied = request.is_applied()
         if dry_run:
-            typer.echo(request.diff, nl=False)
+            typer.echo(request.diff(), nl=False)
             return
-    if not there:
+        size = request.diff("--shortstat").strip()
+    if not applied:
         try:
-            request.write(found.folder)
+            request.write()
         except OSError as error:
             typer.echo(f"Error: cannot write {error.filename}: {error.strerror}", err=True)
             raise typer.Exit(1) from None
-    files, added, removed = request.size
-    done = "holds the pull request already" if there else "now holds the pull request"
-    here = shlex.quote(str(checkout))
+    here = f"git -C {shlex.quote(str(checkout))}"
     typer.echo(
-        f"{checkout} {done}, on {found.base.name} ({found.base.commit[:7]}): "
-        f"{files} files, {added} lines added, {removed} removed.\n"
+        f"{checkout} {'already has' if applied else 'now has'} the pull request, on {BASE.name} ({BASE.commit[:7]}): "
+        f"{size}.\n"
         "Next:\n"
-        f"  git -C {here} switch --create add-baldro\n"
-        f"  make -C {here} quality    # pip install ruff==0.6.9\n"
-        f"  git -C {here} add --all && git -C {here} commit -m 'Add BalDRO' && git -C {here} push -u origin add-baldro"
+        f"  {here} switch --create add-baldro\n"
+        f"  make -C {shlex.quote(str(checkout))} quality    # pip install ruff==0.6.9\n"
+        f"  {here} add --all && {here} commit -m 'Add BalDRO' && {here} push -u origin add-baldro"
     )

@@ -1,111 +1,144 @@
-"""The pull request that brings BalDRO into open-unlearning, made from this package.
+"""The pull request that brings BalDRO into open-unlearning, written for one commit of it.
 
-What goes upstream must not be a second implementation. So
-
-- the method's formulas are functions of `baldro_ext.weightings` and `baldro_ext.losses`, which call them too;
-`bundle` puts them in place of the import in the trainer's module; - default values, their comments and the trainers'
-names come from the package's YAML files (`configurations`); - the trainer itself is new, in `pull-request/`, as a
-maintainer of the framework would write it. The package's own
-  serves any host, keeps a ledger, resumes and shards, which nobody would merge in one piece. A test trains both from
-  one seed and compares the weights;
-- files that exist already are edited where their structure says (`edits`): no line of the framework is kept here, and
-  none but the new ones changes.
-
-What stays in the package: the worst case over the whole forget set and over ranks, the reference without a second
-model, presets of the released code, logs, comparison, reports. docs/upstream.md tells why.
+New files are in `pull-request/`, as they will stand in the framework; three existing files get a few lines. The trainer
+there is the framework's own: the package's serves any host, remembers losses, resumes and shards. Tests hold the two
+together: their formulas are the same code, their defaults are equal, and both train to the same weights.
 """
 
 from __future__ import annotations
 
-import difflib
+import re
+import shlex
+import tempfile
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from baldro_ext.tools.upstream.bundle import bundle
-from baldro_ext.tools.upstream.checkout import Checkout
-from baldro_ext.tools.upstream.configurations import VARIANTS, configurations
-from baldro_ext.tools.upstream.edits import add_row, extend_cell, register, signature_of, with_signature
+from baldro_ext.errors import BaldroError
+from baldro_ext.tools.framework import GENERATIONS, PRIMARY
+from baldro_ext.tools.git import git, must
 
-_TRAINER = "src/trainer/unlearn/baldro.py"
-_RESOURCES = "Paper[📄](https://arxiv.org/abs/2601.09172), Code [🐙](https://github.com/nxZhai/BalDRO)"
+BASE = GENERATIONS[PRIMARY]
+NEW_FILES = Path(__file__).parent / "pull-request"
+DESCRIPTION = Path(__file__).parent / "description.md"
+_INIT, _LINKS, _README = "src/trainer/__init__.py", "docs/links.md", "README.md"
+_LINK = "Paper[📄](https://arxiv.org/abs/2601.09172), Code [🐙](https://github.com/nxZhai/BalDRO)"
+_EDITS = (
+    (_INIT, r"^from trainer\.unlearn\..*\n", "from trainer.unlearn.baldro import BalDRO_DV, BalDRO_G\n"),
+    (_INIT, r"^_register_trainer\(.*\n", "_register_trainer(BalDRO_DV)\n_register_trainer(BalDRO_G)\n"),
+    (_LINKS, r"^#+ .*Implemented Methods\n+(?:\|.*\n)+", f"| {'BalDRO':20} | {_LINK} |\n"),
+    (_README, r"^\| \*\*Unlearning Methods\*\* *\| [^|\n]*[^|\s]", ", BalDRO"),
+)
+"""For each existing file: a pattern, and what is inserted after its last match."""
+
+
+class RefusedError(BaldroError):
+    """The checkout may not be changed: it has other changes, or starts from another commit than `BASE`."""
+
+    exit_code = 4
 
 
 @dataclass(frozen=True)
 class PullRequest:
-    """What the pull request changes in a checkout.
+    """The changes to one checkout.
 
     Attributes:
-        files: New text by path relative to the root.
-        originals: Text before, of those that exist already.
+        checkout: Its root.
+        files: New texts by path relative to the root.
+        originals: Texts at `BASE`, of those that exist already.
     """
 
+    checkout: Path
     files: dict[str, str]
     originals: dict[str, str]
 
-    @property
-    def diff(self) -> str:
-        """The changes as `git apply` reads them."""
-        return "".join(self._diff_of(path) for path in sorted(self.files))
+    @classmethod
+    def for_checkout(cls, checkout: Path) -> PullRequest:
+        """Prepare the pull request for a checkout; nothing is written.
 
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """Number of files, of added and of removed lines."""
-        lines = [line for line in self.diff.splitlines() if not line.startswith(("+++", "---"))]
-        added, removed = (sum(line.startswith(sign) for line in lines) for sign in "+-")
-        return len(self.files), added, removed
+        Raises:
+            RefusedError: The folder is no checkout that starts from `BASE`.
+            GitError: git is not installed or fails.
+        """
+        commit = BASE.commit
+        if not (checkout / ".git").exists():
+            raise RefusedError(f"{checkout} is not the root of a git checkout: name that of a clone of open-unlearning")
+        if git(checkout, "merge-base", "--is-ancestor", commit, "HEAD").returncode:
+            raise RefusedError(
+                f"{checkout} does not start from commit {commit[:7]}, the only one that the pull request is written "
+                f"and tested for; nothing was changed\n"
+                f"Check it out with: git -C {shlex.quote(str(checkout))} switch --detach {commit}"
+            )
+        originals = {path: _output(checkout, "show", f"{commit}:{path}") for path in (_INIT, _LINKS, _README)}
+        files = dict(originals)
+        for path, pattern, addition in _EDITS:
+            files[path] = insert_after(files[path], pattern, addition)
+        for file in NEW_FILES.rglob("*"):
+            if file.is_file() and file.suffix != ".pyc":
+                files[file.relative_to(NEW_FILES).as_posix()] = file.read_text(encoding="utf-8")
+        return cls(checkout, files, originals)
 
-    def write(self, folder: Path) -> None:
-        """Write the files into a checkout."""
-        for path, text in self.files.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(text.encode())
+    def is_applied(self) -> bool:
+        """Whether the checkout has exactly these changes; `False` if it has none.
 
-    def _diff_of(self, path: str) -> str:
-        before = self.originals.get(path)
-        mode = "new file mode 100644\n" if before is None else ""
-        head = f"diff --git a/{path} b/{path}\n{mode}"
-        names = ("/dev/null" if before is None else f"a/{path}", f"b/{path}")
-        lines = ((before or "").splitlines(keepends=True), self.files[path].splitlines(keepends=True))
-        body = difflib.unified_diff(*lines, *names)
-        return head + "".join(
-            line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body
-        )
+        Raises:
+            RefusedError: It has others, or only some of them.
+        """
+        changed = set(_output(self.checkout, "diff", "--no-renames", "--name-only", BASE.commit).splitlines())
+        changed.update(_output(self.checkout, "ls-files", "--others", "--exclude-standard").splitlines())
+        # Files that git ignores, where ours would go.
+        changed.update(path for path in self.files.keys() - self.originals if (self.checkout / path).exists())
+        if not changed:
+            return False
+        if wrong := sorted(path for path in changed if not self._has(path)) or sorted(self.files.keys() - changed):
+            here, more = shlex.quote(str(self.checkout)), f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise RefusedError(
+                f"{self.checkout} differs from commit {BASE.commit[:7]} in other ways than this pull request: "
+                f"{', '.join(wrong[:5])}{more}; nothing was changed\n"
+                f"Set your changes aside with: git -C {here} stash --include-untracked\n"
+                f"Or use a new working tree: git -C {here} worktree add --detach ../baldro-pr {BASE.commit[:7]}"
+            )
+        return True
 
+    def write(self) -> None:
+        """Write the files into the checkout."""
+        _write(self.checkout, self.files)
 
-def pull_request(checkout: Checkout) -> PullRequest:
-    """Make the pull request for the commit that a checkout started from; nothing is written.
+    def diff(self, form: str = "--patch") -> str:
+        """Return the changes as `git diff-tree` prints them, for instance as `--shortstat`."""
+        with tempfile.TemporaryDirectory() as scratch:
+            repository = Path(scratch)
+            _output(repository, "init", "--quiet", "--template=")
+            before, after = (_tree(repository, files) for files in (self.originals, self.files))
+            return _output(repository, "diff-tree", form, before, after)
 
-    Raises:
-        StructureError: A file lacks the place where an edit belongs.
-    """
-    templates = dict(_files(resources.files("baldro_ext.tools.upstream") / "pull-request"))
-    host = checkout.original("src/trainer/unlearn/grad_diff.py")
-    trainers = templates[_TRAINER]
-    # transformers 4.45 hands fewer arguments to compute_loss than later releases.
-    signature = signature_of(host, "GradDiff", "compute_loss")
-    new = {**templates, _TRAINER: with_signature(bundle(trainers), "BalDRO", "compute_loss", signature)}
-    new |= {f"configs/trainer/{name}.yaml": text for name, text in configurations(trainers).items()}
-
-    edited = ("src/trainer/__init__.py", "docs/links.md", "README.md")
-    originals = {path: checkout.original(path) for path in edited}
-    registration, links, readme = originals.values()
-    classes = [f"BalDRO_{variant}" for variant in VARIANTS]
-    changed = (
-        register(registration, "baldro", classes),
-        add_row(links, "Implemented Methods", ("BalDRO", _RESOURCES)),
-        extend_cell(readme, "Unlearning Methods", "BalDRO"),
-    )
-    return PullRequest(new | dict(zip(edited, changed, strict=True)), originals)
+    def _has(self, path: str) -> bool:
+        file = self.checkout / path
+        return path in self.files and file.is_file() and file.read_bytes() == self.files[path].encode()
 
 
-def _files(folder: Traversable, prefix: str = "") -> list[tuple[str, str]]:
-    """Return path and text of all files below a folder of this package."""
-    found = []
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir() and entry.name != "__pycache__":
-            found += _files(entry, f"{prefix}{entry.name}/")
-        elif entry.is_file():
-            found.append((f"{prefix}{entry.name}", entry.read_text(encoding="utf-8")))
-    return found
+def insert_after(text: str, pattern: str, addition: str) -> str:
+    """Insert text after the last match of a regular expression, in which `^` is the start of any line."""
+    matches = list(re.finditer(pattern, text, re.MULTILINE))
+    if not matches:
+        raise RefusedError(f"there is no place to insert {addition.strip()!r}: nothing matches {pattern}")
+    end = matches[-1].end()
+    return text[:end] + addition + text[end:]
+
+
+def _output(folder: Path, *arguments: str) -> str:
+    done = git(folder, *arguments)
+    must(done)
+    return done.stdout
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(text.encode())
+
+
+def _tree(repository: Path, files: dict[str, str]) -> str:
+    """Return the id of the tree that the files make; the repository holds no others."""
+    _write(repository, files)
+    _output(repository, "add", "--all", "--force")  # whatever the user's own settings ignore
+    return _output(repository, "write-tree").strip()
