@@ -1,1 +1,1 @@
-"""What a training step costs: our trainers, the framework's and the released formulas, side by side in one run."""
+"""What a training step costs: our trainers, the framework's and the authors' formulas, side by side in one run."""

@@ -1,79 +1,72 @@
-"""The measuring: contenders take turns, so that what slows the machine down for a while slows all of them."""
+"""The measuring. Methods take turns, so that what slows the machine down for a while slows all of them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
 
-from baldro_ext.tools.bench.contenders import Contender
-
-
-@dataclass
-class Measured:
-    """What steps of one contender took.
-
-    Attributes:
-        name: Of the contender.
-        base: Of its built-in trainer.
-        copies: Further models kept in memory.
-        saved_bytes: Kept between forward and backward, parameters not counted.
-        peak_bytes: On a GPU, the most that a step had allocated, its model and copies included, and without the
-            optimizer; otherwise `None`.
-        seconds: Of each round, forward and backward.
-    """
-
-    name: str
-    base: str | None
-    copies: int
-    saved_bytes: int
-    peak_bytes: int | None
-    seconds: list[float] = field(default_factory=list)
+from baldro_ext.tools.bench.methods import FLOOR, Method
 
 
 def measure(
-    contenders: Sequence[Contender],
-    model: nn.Module,
-    batches: int,
-    rounds: int,
-    progress: Callable[[], object] = lambda: None,
-) -> list[Measured]:
-    """Measure all contenders, each first once for memory and then in rounds for time.
+    methods: Sequence[Method], model: nn.Module, batches: int, rounds: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure steps of all methods: forward and backward, without the optimizer.
 
     Args:
-        contenders: All of the same model.
-        model: That model.
-        batches: How many batches to cycle through.
-        rounds: How often each is timed.
-        progress: Called after each step.
+        methods: All with the same model.
+        model: That model; its weights are moved away from where the methods found it.
+        batches: How many batches to work on in turn.
+        rounds: How often each method is timed.
+
+    Returns:
+        One row per method, with `base`, `copies`, and the means over batches of `saved_bytes`, `flops` and `peak_bytes`
+        (missing on a CPU); and seconds per step, one row per round, one column per method.
     """
     _drift(model)
-    for contender in contenders:
-        for number in range(batches):
-            contender.loss(number)  # what is done once is no part of a step; then a latest loss is known of each sample
-        progress()
-    results = []
-    for contender in contenders:
-        results.append(_memory(contender, model))
-        progress()
-    for turn in range(rounds):
-        first = turn % len(contenders)
-        for place in [*range(first, len(contenders)), *range(first)]:
-            results[place].seconds.append(_time(contenders[place], model, turn % batches))
-            progress()
-    return results
+    costs, seconds = [], pd.DataFrame(index=range(rounds), columns=[method.name for method in methods], dtype=float)
+    with tqdm(total=len(methods) * (1 + rounds), desc="measurements") as bar:
+        for method in methods:
+            for number in range(batches):  # so that a latest loss of each sample is known
+                method.loss(number)
+            each = pd.DataFrame([_cost(method, model, number) for number in range(batches)])
+            costs.append({"method": method.name, "base": method.base, "copies": method.copies, **each.mean()})
+            bar.update()
+        for turn in range(rounds):
+            first = turn % len(methods)
+            for method in [*methods[first:], *methods[:first]]:
+                seconds.loc[turn, method.name] = _seconds(method, model, turn % batches)
+                bar.update()
+    return pd.DataFrame(costs).set_index("method"), seconds
 
 
-def flops(contender: Contender, model: nn.Module) -> int:
-    """Count the floating-point operations of a contender's step, those of matrix products and attention."""
-    with FlopCounterMode(display=False) as counter:
-        contender.loss(0).backward()  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)
-    return int(counter.get_total_flops())
+def compared(costs: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """Compare each method with its base, and with the floor.
+
+    Args:
+        costs: As `measure` returns them.
+        seconds: Likewise. Ratios are taken round by round: one in which both methods were slow leaves no trace.
+
+    Returns:
+        The costs, with `seconds` (median), `ratio`, `low` and `high` (median and quartiles of the step time relative to
+        the base), `to_floor` and `saved_ratio`.
+    """
+    ratios = pd.DataFrame({name: seconds[name] / seconds[base] for name, base in costs["base"].items()})
+    return costs.assign(
+        seconds=seconds.median(),
+        ratio=ratios.median(),
+        low=ratios.quantile(0.25),
+        high=ratios.quantile(0.75),
+        to_floor=seconds.div(seconds[FLOOR], axis=0).median(),
+        saved_ratio=costs["saved_bytes"] / costs["base"].map(costs["saved_bytes"]),
+    )
 
 
 def _drift(model: nn.Module) -> None:
@@ -84,18 +77,17 @@ def _drift(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.1 * float(parameter.float().std(correction=0)))
 
 
-def _time(contender: Contender, model: nn.Module, number: int) -> float:
-    _wait()
-    started = time.perf_counter()
-    contender.loss(number).backward()  # type: ignore[no-untyped-call]
-    _wait()
-    seconds = time.perf_counter() - started
-    model.zero_grad(set_to_none=True)
-    return seconds
+def _seconds(method: Method, model: nn.Module, number: int) -> float:
+    def step() -> None:
+        method.loss(number).backward()  # type: ignore[no-untyped-call]
+        model.zero_grad(set_to_none=True)
+
+    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange().median)
 
 
-def _memory(contender: Contender, model: nn.Module) -> Measured:
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+def _cost(method: Method, model: nn.Module, number: int) -> dict[str, float]:
+    parameters = {parameter.untyped_storage().data_ptr(): parameter.nbytes for parameter in model.parameters()}
     saved: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -108,18 +100,12 @@ def _memory(contender: Contender, model: nn.Module) -> Measured:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if cuda else 0
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = contender.loss(0)
-    loss.backward()  # type: ignore[no-untyped-call]
-    peak = None
-    if cuda:
-        # Of the shared device, what this contender would need alone.
-        size = sum(parameter.nbytes for parameter in model.parameters())
-        peak = torch.cuda.max_memory_allocated() - before + size * (1 + contender.copies)
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = method.loss(number)
+        loss.backward()  # type: ignore[no-untyped-call]
+    # What the method would need with the device to itself.
+    own = sum(parameters.values()) * (1 + method.copies)
+    peak = torch.cuda.max_memory_allocated() - before + own if cuda else math.nan
     model.zero_grad(set_to_none=True)
-    return Measured(contender.name, contender.base, contender.copies, sum(saved.values()), peak)
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    return {"saved_bytes": sum(saved.values()), "flops": counter.get_total_flops(), "peak_bytes": peak}

@@ -1,68 +1,53 @@
-"""The authors' released training steps, re-expressed from their description in docs/fidelity.md, for their cost.
+"""The training steps of the authors' released code, written from their description in docs/fidelity.md, for their cost.
 
-Every step runs the model with labels over all positions, as the framework's trainers do; NPO's reference is a copy
-of the model that is run again in each step; a group is chosen by a forward pass whose graph is kept.
+They run the model with labels over all positions, as the framework's trainers do; NPO's reference is a copy of the
+model that runs in each step; a group is chosen by a forward pass whose graph is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, logsigmoid
 
-from baldro_ext.logprobs import IGNORE_INDEX
+Samples = Mapping[str, Tensor]
 
-Batch = Mapping[str, Tensor]
-Loss = Callable[[nn.Module, nn.Module, Batch], Tensor]
-"""From model, reference and batch to losses `(B,)`."""
-
-
-def summed_nll(model: nn.Module, batch: Batch) -> Tensor:
-    """Return `(B,)` negative log-likelihoods, from a forward pass over all positions."""
-    logits = model(**batch).logits[:, :-1]
-    return F.cross_entropy(
-        logits.transpose(1, 2), batch["labels"][:, 1:], ignore_index=IGNORE_INDEX, reduction="none"
-    ).sum(-1)
+STEPS = {
+    "NPO": ("DrNPO (released)", "GroupNPO (released)"),
+    "SimNPO": ("DrSimNPO (released)", "GroupSimNPO (released)"),
+}
+"""Names of `step` by the built-in trainer they are compared with."""
 
 
-def npo(model: nn.Module, reference: nn.Module, batch: Batch) -> Tensor:
-    """Return `(B,)` NPO losses at beta = 0.1."""
-    nll = summed_nll(model, batch)
-    with torch.no_grad():
-        before = summed_nll(reference, batch)
-    return -2 / 0.1 * F.logsigmoid(0.1 * (nll - before))
-
-
-def simnpo(model: nn.Module, reference: nn.Module, batch: Batch) -> Tensor:
-    """Return `(B,)` SimNPO losses at beta = 4.5 and delta = 0."""
-    lengths = (batch["labels"] != IGNORE_INDEX).sum(-1)
-    return -2 / 4.5 * F.logsigmoid(4.5 * summed_nll(model, batch) / lengths)
-
-
-def dual_step(
-    loss: Callable[[nn.Module, nn.Module, Batch], Tensor],
-    model: nn.Module,
-    reference: nn.Module,
-    inputs: Mapping[str, Batch],
-) -> Tensor:
-    """Return the loss of one step of the released DV trainers."""
-    forget = -(-loss(model, reference, inputs["forget"])).exp().mean().log()
-    return forget + summed_nll(model, inputs["retain"]).mean()
-
-
-def group_step(
-    loss: Callable[[nn.Module, nn.Module, Batch], Tensor],
-    model: nn.Module,
-    reference: nn.Module,
-    inputs: Mapping[str, Batch],
-) -> Tensor:
-    """Return the loss of one step of the released G trainers."""
-    forget, retain = inputs["forget"], inputs["retain"]
-    per_token = summed_nll(model, forget) / (forget["labels"] != IGNORE_INDEX).sum(-1)
+def step(name: str, model: nn.Module, before: nn.Module, batch: Mapping[str, Samples]) -> Tensor:
+    """Return the loss of a step, `()`: of a name in `STEPS`, with the model and a copy of it from before unlearning."""
+    forget, retain = batch["forget"], batch["retain"]
+    if name.startswith("Dr"):
+        robust = -(-_losses(name, model, before, forget)).exp().mean().log()
+        return robust + _summed_nll(model, retain).mean()
+    per_token = _summed_nll(model, forget) / _lengths(forget)
     group = per_token.argsort()[: max(1, len(per_token) // 2)]
     kept = torch.randperm(len(per_token), device=group.device)[: len(group)]
-    chosen = loss(model, reference, {name: values[group] for name, values in forget.items()}).mean()
-    retain_loss: Tensor = model(**{name: values[kept] for name, values in retain.items()}).loss
-    return chosen + retain_loss
+    losses = _losses(name, model, before, {key: values[group] for key, values in forget.items()})
+    retain_loss: Tensor = model(**{key: values[kept] for key, values in retain.items()}).loss
+    return losses.mean() + retain_loss
+
+
+def _losses(name: str, model: nn.Module, before: nn.Module, samples: Samples) -> Tensor:
+    nll = _summed_nll(model, samples)
+    if "SimNPO" in name:
+        return -2 / 4.5 * logsigmoid(4.5 * nll / _lengths(samples))
+    with torch.no_grad():
+        reference = _summed_nll(before, samples)
+    return -2 / 0.1 * logsigmoid(0.1 * (nll - reference))
+
+
+def _summed_nll(model: nn.Module, samples: Samples) -> Tensor:
+    logits = model(**samples).logits[:, :-1]
+    return cross_entropy(logits.transpose(1, 2), samples["labels"][:, 1:], reduction="none").sum(-1)
+
+
+def _lengths(samples: Samples) -> Tensor:
+    return (samples["labels"] >= 0).sum(-1)

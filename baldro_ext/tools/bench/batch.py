@@ -1,0 +1,76 @@
+"""What is trained on what: Llamas with random weights, and batches of made-up samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from baldro_ext.data import ForgetRetainDataset
+from baldro_ext.logprobs import IGNORE_INDEX
+
+
+def _shape(width: int, layers: int, heads: int, key_value_heads: int, feed_forward: int, vocabulary: int) -> Any:
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": feed_forward}
+    attention = {"num_attention_heads": heads, "num_key_value_heads": key_value_heads}
+    return {**sizes, **attention, "vocab_size": vocabulary}
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": _shape(64, 1, 1, 1, 176, 300),
+    "small": _shape(256, 4, 4, 4, 688, 16_000),
+    "medium": _shape(512, 8, 8, 8, 1376, 32_000),
+    "llama-3.2-1b": {**_shape(2048, 16, 32, 8, 8192, 128_256), "tie_word_embeddings": True},
+    "llama-3.1-8b": _shape(4096, 32, 32, 8, 14_336, 128_256),
+}
+"""Arguments of `LlamaConfig` by name; the last two are those of the models with these names."""
+
+
+def build_model(shape: dict[str, Any], device: torch.device, dtype: torch.dtype) -> LlamaForCausalLM:
+    """Return a Llama in training mode, with the same random weights every time."""
+    config = LlamaConfig(**shape, max_position_embeddings=8192, use_cache=False, attn_implementation="sdpa")
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:  # large models are never built on the CPU first
+            return LlamaForCausalLM(config).train()
+    finally:
+        torch.set_default_dtype(default)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step works on.
+
+    Attributes:
+        size: Forget samples; as many retain samples.
+        length: Tokens per sample.
+        prompt: How many of them are prompt, without loss.
+        different: How many different batches there are.
+    """
+
+    size: int = 8
+    length: int = 96
+    prompt: int = 40
+    different: int = 2
+
+    @property
+    def rows(self) -> list[range]:
+        """The forget samples of each batch."""
+        return [range(start, start + self.size) for start in range(0, self.size * self.different, self.size)]
+
+    def samples(self, vocabulary: int) -> ForgetRetainDataset:
+        """Return made-up samples, the same every time, for all batches."""
+        shape = (2, self.size * self.different, self.length)
+        tokens = torch.randint(1, vocabulary, shape, generator=torch.Generator().manual_seed(0))
+        labels = tokens.index_fill(-1, torch.arange(self.prompt), IGNORE_INDEX)
+        mask = torch.ones_like(tokens[0, 0])
+        return ForgetRetainDataset(
+            *(
+                [{"input_ids": t, "labels": row, "attention_mask": mask} for t, row in zip(*side, strict=True)]
+                for side in zip(tokens, labels, strict=True)
+            )
+        )
