@@ -19,8 +19,8 @@ import torch
 import transformers
 
 from baldro_ext.tools import framework
-from baldro_ext.tools.bench.contenders import Field
-from baldro_ext.tools.bench.workload import SHAPES, Load
+from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
+from baldro_ext.tools.bench.methods import make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("trainer", help="of the framework's configurations: BalDRO_DV, NPO, ...")
@@ -36,17 +36,19 @@ if device.type == "cuda":
     whole = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, given.gib * 2**30 / whole), device)
 
-model = SHAPES[given.shape].build(device, torch.bfloat16)
+model = build_model(SHAPES[given.shape], device, torch.bfloat16)
 checkout = framework.checkout(framework.made_for(transformers.__version__))
-load = Load(batch=1, length=given.length, prompt=given.length // 4, batches=32)
+batch = Batch(size=1, length=given.length, prompt=given.length // 4, different=32)
+# Within a batch of one sample every weighting is the plain loss.
+method = f"{given.trainer} scope=dataset" if given.trainer.startswith("BalDRO") else given.trainer
 try:
     with tempfile.TemporaryDirectory() as folder:
-        field = Field(checkout, model, load, Path(folder), bf16=True)
-        settings = field.framework_settings({given.trainer})[given.trainer]
-        if settings["handler"].startswith("BalDRO"):
-            settings["scope"] = "dataset"  # one sample per pass is none to choose from
-        trainer = field.trainer(
-            settings,
+        make_trainer(
+            method,
+            checkout,
+            model,
+            batch,
+            Path(folder),
             gradient_accumulation_steps=32,
             gradient_checkpointing=True,
             gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -55,8 +57,7 @@ try:
             max_steps=1,
             save_strategy="no",
             logging_steps=1,
-        )
-        trainer.train()
+        ).train()
 except torch.cuda.OutOfMemoryError as error:
     sys.exit(f"{given.trainer}: out of memory with {given.gib:g} GiB: {str(error).splitlines()[0]}")
 size = sum(parameter.numel() for parameter in model.parameters())

@@ -27,8 +27,8 @@ def measure(
         rounds: How often each method is timed.
 
     Returns:
-        One row per method, with `base`, `copies`, and the means over batches of `saved_bytes`, `flops` and `peak_bytes`
-        (missing on a CPU); and seconds per step, one row per round, one column per method.
+        One row per method, with `base`, `copies`, the means over batches of `saved_bytes` and `flops`, and the largest
+        `peak_bytes` (missing on a CPU); and seconds per step, one row per round, one column per method.
     """
     _drift(model)
     costs, seconds = [], pd.DataFrame(index=range(rounds), columns=[method.name for method in methods], dtype=float)
@@ -37,7 +37,8 @@ def measure(
             for number in range(batches):  # so that a latest loss of each sample is known
                 method.loss(number)
             each = pd.DataFrame([_cost(method, model, number) for number in range(batches)])
-            costs.append({"method": method.name, "base": method.base, "copies": method.copies, **each.mean()})
+            facts = {"method": method.name, "base": method.base, "copies": method.copies}
+            costs.append({**facts, **each.mean(), "peak_bytes": each["peak_bytes"].max()})
             bar.update()
         for turn in range(rounds):
             first = turn % len(methods)
@@ -87,6 +88,7 @@ def _seconds(method: Method, model: nn.Module, number: int) -> float:
 
 
 def _cost(method: Method, model: nn.Module, number: int) -> dict[str, float]:
+    """Count what a step keeps between forward and backward, what it computes, and what a GPU has allocated at most."""
     parameters = {parameter.untyped_storage().data_ptr(): parameter.nbytes for parameter in model.parameters()}
     saved: dict[int, int] = {}
 

@@ -46,11 +46,13 @@ class Method:
     copies: int = 0
 
 
-def methods(bases: Iterable[str], checkout: Path, model: PreTrainedModel, batch: Batch, folder: Path) -> list[Method]:
+def make_methods(
+    bases: Iterable[str], checkout: Path, model: PreTrainedModel, batch: Batch, folder: Path
+) -> list[Method]:
     """Return the floor, and for each base, a key of `TRAINERS`, the built-in trainer, ours and the authors'.
 
-    The other arguments are those of `trainer`. A method that compares with the model before unlearning by a copy makes
-    that copy now.
+    The other arguments are those of `make_trainer`. A method that needs a copy of the model before unlearning makes that
+    copy now.
     """
     samples = batch.samples(model.config.vocab_size)
     batches = [send_to_device(default_collate([samples[i] for i in rows]), model.device) for rows in batch.rows]
@@ -66,7 +68,7 @@ def methods(bases: Iterable[str], checkout: Path, model: PreTrainedModel, batch:
 
     chosen = [Method(FLOOR, FLOOR, partial(loss, floor))]
     for base in bases:
-        trainers = {name: trainer(name, checkout, model, batch, folder) for name in TRAINERS[base]}
+        trainers = {name: make_trainer(name, checkout, model, batch, folder) for name in TRAINERS[base]}
         chosen += [_of_trainer(name, base, trainers[name], batch) for name in trainers]
         for name in released.STEPS.get(base, ()):
             before = copy.deepcopy(model).eval() if base == "NPO" else model
@@ -75,7 +77,9 @@ def methods(bases: Iterable[str], checkout: Path, model: PreTrainedModel, batch:
     return chosen
 
 
-def trainer(name: str, checkout: Path, model: PreTrainedModel, batch: Batch, folder: Path, **arguments: Any) -> Any:
+def make_trainer(
+    name: str, checkout: Path, model: PreTrainedModel, batch: Batch, folder: Path, **arguments: Any
+) -> Any:
     """Return a trainer as the framework composes it.
 
     Args:

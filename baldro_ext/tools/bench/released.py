@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import cross_entropy
+
+from baldro_ext.losses import npo_losses, simnpo_losses
 
 Samples = Mapping[str, Tensor]
 
@@ -38,10 +40,10 @@ def step(name: str, model: nn.Module, before: nn.Module, batch: Mapping[str, Sam
 def _losses(name: str, model: nn.Module, before: nn.Module, samples: Samples) -> Tensor:
     nll = _summed_nll(model, samples)
     if "SimNPO" in name:
-        return -2 / 4.5 * logsigmoid(4.5 * nll / _lengths(samples))
+        return simnpo_losses(-nll / _lengths(samples), beta=4.5, delta=0.0)
     with torch.no_grad():
         reference = _summed_nll(before, samples)
-    return -2 / 0.1 * logsigmoid(0.1 * (nll - reference))
+    return npo_losses(-nll, -reference, beta=0.1)
 
 
 def _summed_nll(model: nn.Module, samples: Samples) -> Tensor:

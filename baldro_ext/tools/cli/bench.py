@@ -58,7 +58,7 @@ def bench(
         from baldro_ext.tools.bench import report
         from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
         from baldro_ext.tools.bench.measure import compared, measure
-        from baldro_ext.tools.bench.methods import TRAINERS, methods
+        from baldro_ext.tools.bench.methods import TRAINERS, make_methods
 
         chosen = [name.strip() for name in bases.split(",")]
         _require_known("--shape", [shape], SHAPES)
@@ -72,8 +72,8 @@ def bench(
             model.gradient_checkpointing_enable({"use_reentrant": False})
         step = Batch(batch, length, prompt)
         with tempfile.TemporaryDirectory() as folder:
-            measured = methods(chosen, checkout, model, step, Path(folder))
-            costs, seconds = measure(measured, model, step.different, rounds)
+            methods = make_methods(chosen, checkout, model, step, Path(folder))
+            costs, seconds = measure(methods, model, step.different, rounds)
         comparison, environment = compared(costs, seconds), report.environment(device)
         typer.echo(
             f"\nLlama {shape}, vocabulary {sizes['vocab_size']:,}, {dtype}, on {environment['device']}, "
