@@ -51,8 +51,8 @@ def make_methods(
 ) -> list[Method]:
     """Return the floor, and for each base, a key of `TRAINERS`, the built-in trainer, ours and the authors'.
 
-    The other arguments are those of `make_trainer`. A method that needs a copy of the model before unlearning makes that
-    copy now.
+    The other arguments are those of `make_trainer`. A method that needs a copy of the model before unlearning makes it
+    now.
     """
     samples = batch.samples(model.config.vocab_size)
     batches = [send_to_device(default_collate([samples[i] for i in rows]), model.device) for rows in batch.rows]
@@ -90,7 +90,8 @@ def make_trainer(
         folder: Where the trainer may write.
         arguments: Further `transformers.TrainingArguments`.
     """
-    sys.path.insert(0, str(checkout / "src"))
+    if (source := str(checkout / "src")) not in sys.path:
+        sys.path.insert(0, source)
     from hydra import compose, initialize_config_dir
     from trainer import TRAINER_REGISTRY
 
