@@ -80,7 +80,7 @@ def bench(
             f"{environment['threads']} threads.\nA step: {batch} forget and {batch} retain samples of {length} tokens, "
             f"{prompt} of them prompt; median of {rounds} rounds, ratios taken round by round.\n\n"
             f"{report.table(comparison)}\n\n"
-            "saved: bytes kept for backward, without parameters. copies: further models in memory."
+            "saved: bytes kept for backward, without parameters, mean over batches. copies: further models in memory."
         )
         record = {
             "environment": environment,
