@@ -185,7 +185,8 @@ def _require(loss: str, name: str, value: float, *, positive: bool = False, at_l
         raise ValueError(f"{name}={value} does not suit {loss}: use {kind}")
 
 
-# The formulas in PyTorch alone, which `baldro upstream` proposes to open-unlearning as they stand: in its line length.
+# The formulas in PyTorch alone, in the line length of open-unlearning: `baldro upstream` proposes them there word for
+# word, and tests/test_upstream.py fails where the copies differ.
 
 
 def npo_losses(log_probs: Tensor, ref_log_probs: Tensor, beta: float) -> Tensor:

@@ -259,7 +259,8 @@ def _float64(losses: Tensor) -> Tensor:
     return exact
 
 
-# The formulas in PyTorch alone, which `baldro upstream` proposes to open-unlearning as they stand: in its line length.
+# The formulas in PyTorch alone, in the line length of open-unlearning: `baldro upstream` proposes them there word for
+# word, and tests/test_upstream.py fails where the copies differ.
 
 
 def donsker_varadhan_weights(losses: Tensor, beta: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,30 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         NotOursError: A file of another content is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
-    written = _manifest(folder)
     changed = {name: content for name, content in files.items() if not _holds(folder / name, content)}
-    in_the_way = [name for name in changed if os.path.lexists(folder / name) and not _is_ours(folder, name, written)]
+    check(folder, changed)
+    for name, content in changed.items():
+        _replace(folder / name, content)
+    written = _manifest(folder)
+    digests = {name: _digest(content) for name, content in files.items()}
+    if not digests.items() <= written.items():
+        _replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
+
+
+def check(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder in which `write` could not replace these files, before long work whose result they are to hold.
+
+    Raises:
+        NotOursError: There is one that baldro did not make, or that was edited since.
+    """
+    written = _manifest(folder)
+    in_the_way = [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, written)]
     if in_the_way:
         shown = ", ".join(in_the_way[:3]) + (f" and {len(in_the_way) - 3} more" if len(in_the_way) > 3 else "")
         raise NotOursError(
             f"{folder} has files that baldro did not make, or that were edited since: {shown}. Nothing was changed: "
             "move them away, or choose another folder"
         )
-    for name, content in changed.items():
-        _replace(folder / name, content)
-    digests = {name: _digest(content) for name, content in files.items()}
-    if not digests.items() <= written.items():
-        _replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
 
 
 def is_made(file: Path, recipe: Mapping[str, Any]) -> bool:

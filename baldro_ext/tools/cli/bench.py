@@ -14,6 +14,8 @@ from baldro_ext import suggest
 from baldro_ext.tools import files, framework
 from baldro_ext.tools.cli.reporting import reported
 
+RESULTS = ("bench.json", "bench.png")
+
 
 def bench(
     shape: Annotated[str, typer.Option(help="Shape of the Llama, with random weights.")] = "small",
@@ -71,6 +73,7 @@ def bench(
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         step = Batch(batch, length, prompt)
+        files.check(out, RESULTS)
         with tempfile.TemporaryDirectory() as folder:
             methods = make_methods(chosen, checkout, model, step, Path(folder))
             costs, seconds = measure(methods, model, step.different, rounds)
@@ -89,9 +92,9 @@ def bench(
             "methods": json.loads(comparison.to_json(orient="index")),
             "seconds": seconds.to_dict("list"),
         }
-        results = {"bench.json": json.dumps(record, indent=2).encode(), "bench.png": report.picture(comparison)}
-        files.write(out, results)
-    typer.echo(f"Numbers and environment: {out / 'bench.json'}. Picture: {out / 'bench.png'}.")
+        numbers, picture = RESULTS
+        files.write(out, {numbers: json.dumps(record, indent=2).encode(), picture: report.picture(comparison)})
+    typer.echo(f"Numbers and environment: {out / numbers}. Picture: {out / picture}.")
 
 
 def _require_known(option: str, names: Iterable[str], options: Iterable[str]) -> None:
