@@ -57,6 +57,11 @@ class Workspace:
 
     folder: Path
 
+    @property
+    def unlearn(self) -> Path:
+        """Where the trainings are."""
+        return self.folder / "saves" / "unlearn"
+
     def retain(self) -> Path:
         path = self.folder / "saves/eval/retain90"
         write_evaluation(path, {"forget_Q_A_Prob": [0.1, 0.2]}, {"forget_quality": None, "model_utility": 0.86})

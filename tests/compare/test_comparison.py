@@ -1,27 +1,32 @@
-"""What may be put side by side, and what is said of it."""
+"""What may be compared, and the numbers of a comparison."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
-from baldro_ext.tools.compare import Comparison, Options, compare
+from baldro_ext.tools.compare import Comparison, compare
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
-from baldro_ext.tools.compare.findings import findings
-from baldro_ext.tools.compare.metrics import metric
-from tests.compare.folders import Workspace, write_evaluation
+from tests.compare.folders import Workspace, write, write_evaluation
 
 
-def of(workspace: Workspace, **options: object) -> Comparison:
-    return compare([str(workspace.folder / "saves")], Options(**options))  # type: ignore[arg-type]
+def of(workspace: Workspace, **options: Any) -> Comparison:
+    return compare([workspace.unlearn], **options)
 
 
-def two_methods(workspace: Workspace, values: dict[str, list[float]]) -> None:
-    """Runs whose single sample has the values, seed by seed."""
+def one_sample_runs(workspace: Workspace, values: dict[str, list[float]]) -> None:
+    """Runs whose only sample has these values, seed by seed."""
     for trainer, by_seed in values.items():
         for seed, value in enumerate(by_seed):
             workspace.run(f"{trainer}{seed}", trainer, seed, [value])
+
+
+def row(comparison: Comparison, label: str, key: str = "forget_Q_A_Prob") -> pd.Series:
+    return comparison.summary.loc[(key, label)]
 
 
 @pytest.mark.parametrize(
@@ -32,16 +37,14 @@ def two_methods(workspace: Workspace, values: dict[str, list[float]]) -> None:
         ({"probabilities": [0.1, 0.2]}, "samples of forget_Q_A_Prob: 4 (0 to 3) in unlearn/a; 2 (0 to 1) in unlearn/b"),
     ],
 )
-def test_runs_that_differ_are_refused_and_the_difference_is_told(
-    workspace: Workspace, change: dict[str, str], told: str
-) -> None:
+def test_runs_that_differ_are_refused(workspace: Workspace, change: dict[str, Any], told: str) -> None:
     workspace.run("a", "NPO")
-    workspace.run("b", "BalDRO_DV", **change)  # type: ignore[arg-type]
+    workspace.run("b", "BalDRO_DV", **change)
     with pytest.raises(MixedRunsError) as error:
         of(workspace)
     assert told in str(error.value)
     assert "--allow-mixed" in str(error.value)
-    assert told in [str(difference) for difference in of(workspace, allow_mixed=True).mixed]
+    assert told in of(workspace, allow_mixed=True).mixed
 
 
 @pytest.mark.parametrize(
@@ -53,23 +56,36 @@ def test_retain_logs_are_compared_by_content(workspace: Workspace, logs: str | N
     write_evaluation(workspace.folder / "saves/eval/other", {"forget_Q_A_Prob": [0.3]})
     workspace.record_evaluation(path, "saves/unlearn/b", retain_logs=logs)
     with pytest.raises(MixedRunsError, match="retain logs") as error:
-        compare([str(workspace.folder / "saves/unlearn")], Options())
+        of(workspace)
     assert told in str(error.value)
+
+
+def test_other_tasks_of_lm_eval_are_refused(workspace: Workspace) -> None:
+    for task, trainer, limit in (("a", "NPO", "mmlu"), ("b", "BalDRO_DV", "arc_easy")):
+        write(workspace.run(task, trainer) / "study.json", {"label": trainer, "lm_eval": [limit]})
+    with pytest.raises(MixedRunsError, match=r"lm-eval tasks: \['mmlu'\] in unlearn/a; \['arc_easy'\] in unlearn/b"):
+        of(workspace)
+
+
+def test_seeds_with_other_settings_are_refused(workspace: Workspace) -> None:
+    for seed, gamma in ((0, 1.0), (1, 0.5)):
+        write(workspace.run(f"npo{seed}", "NPO", seed, gamma=gamma) / "study.json", {"label": "NPO"})
+    with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1.0 in unlearn/npo0; 0.5 in"):
+        of(workspace)
 
 
 def test_copies_of_one_working_folder_can_be_compared(tmp_path: Path) -> None:
     for name, trainer in (("here", "NPO"), ("there", "BalDRO_DV")):
         Workspace(tmp_path / name).run("mine", trainer)
-    found = compare([str(tmp_path)], Options())
-    assert [one.label for one in found.groups] == ["NPO", "BalDRO_DV"]
+    comparison = compare([tmp_path])
+    assert [method.label for method in comparison.methods] == ["NPO", "BalDRO_DV"]
 
 
-def test_seeds_with_other_settings_are_no_repetitions(workspace: Workspace) -> None:
-    for seed, gamma in ((0, 1.0), (1, 0.5)):
-        path = workspace.run(f"npo{seed}", "NPO", seed, gamma=gamma)
-        (path / "study.json").write_text('{"label": "NPO"}')
-    with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1.0 in unlearn/npo0; 0.5 in"):
-        of(workspace)
+def test_other_versions_are_compared_and_told(workspace: Workspace) -> None:
+    for task, trainer, version in (("a", "NPO", "4.45.1"), ("b", "BalDRO_DV", "4.51.3")):
+        write(workspace.run(task, trainer) / "study.json", {"label": trainer, "versions": {"transformers": version}})
+    (note,) = of(workspace).notes
+    assert "transformers: 4.45.1 in unlearn/a; 4.51.3 in unlearn/b" in note
 
 
 @pytest.mark.parametrize(
@@ -83,32 +99,38 @@ def test_seeds_with_other_settings_are_no_repetitions(workspace: Workspace) -> N
         ([0.5, 0.5, 0.5], "="),
     ],
 )
-def test_a_full_mark_needs_every_one_of_several_seeds(workspace: Workspace, ours: list[float], mark: str) -> None:
-    two_methods(workspace, {"NPO": [0.5, 0.5, 0.5], "BalDRO_DV": ours})
-    found = of(workspace)
-    column = metric("forget_Q_A_Prob")
-    assert found.cell(found["BalDRO_DV"], column).mark == mark
-    assert found.cell(found["NPO"], column).mark == ""
+def test_a_full_mark_needs_each_of_several_seeds(workspace: Workspace, ours: list[float], mark: str) -> None:
+    one_sample_runs(workspace, {"NPO": [0.5, 0.5, 0.5], "BalDRO_DV": ours})
+    comparison = of(workspace)
+    assert (row(comparison, "BalDRO_DV")["mark"], row(comparison, "NPO")["mark"]) == (mark, "")
 
 
-def test_seeds_are_paired_and_others_only_averaged(workspace: Workspace) -> None:
-    two_methods(workspace, {"NPO": [0.5, 0.6], "BalDRO_DV": [0.4, 0.4, 0.1]})
-    found = of(workspace)
-    cell = found.cell(found["BalDRO_DV"], metric("forget_Q_A_Prob"))
-    assert cell.spread is not None
-    assert cell.paired is not None
-    assert (cell.spread.mean, cell.spread.n) == (pytest.approx(0.3), 3)
-    assert (cell.paired.seeds, cell.paired.gain) == ((0, 1), pytest.approx(0.15))
+def test_common_seeds_are_paired_and_others_only_averaged(workspace: Workspace) -> None:
+    one_sample_runs(workspace, {"NPO": [0.5, 0.6], "BalDRO_DV": [0.4, 0.4, 0.1]})
+    ours = row(of(workspace), "BalDRO_DV")
+    assert (ours["mean"], ours["n"]) == (pytest.approx(0.3), 3)
+    assert (ours["pairs"], ours["gain"]) == (2, pytest.approx(0.15))
+    assert ours["sd"] == pytest.approx(math.sqrt(0.03))
 
 
-def test_a_finding_is_of_the_common_seeds_so_that_others_cannot_turn_it_around(workspace: Workspace) -> None:
-    two_methods(workspace, {"NPO": [0.5, 0.6, 0.1], "BalDRO_DV": [0.4, 0.4]})
-    (first,) = findings(of(workspace, metrics=("forget_Q_A_Prob",)))
-    assert "lowers probability of the forget answer from 0.550 to 0.400 (better in 2 of 2 seeds)" in first
+def test_runs_of_unknown_seeds_are_not_paired(workspace: Workspace) -> None:
+    for name in ("a", "b"):
+        write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]})
+    assert row(compare([workspace.folder], baseline="a"), "b")["note"] == "no common seed"
+
+
+def test_the_table_has_a_row_per_run_and_metric(workspace: Workspace) -> None:
+    workspace.run("b", "BalDRO_DV", 5, [0.1, 1 / 3], {"model_utility": None})
+    workspace.run("a", "NPO", 5, [0.1, 0.7])
+    table = of(workspace).table
+    assert list(table) == ["method", "seed", "run", "metric", "value"]
+    largest = table[table["metric"] == "forget_Q_A_Prob.largest"]
+    assert largest[["method", "seed", "value"]].values.tolist() == [["NPO", 5, 0.7], ["BalDRO_DV", 5, 1 / 3]]
+    assert table.loc[table["metric"] == "model_utility", "method"].tolist() == ["NPO"]
 
 
 def test_the_baseline_is_npo_unless_told_otherwise(workspace: Workspace) -> None:
-    two_methods(workspace, {"BalDRO_DV": [0.1], "SimNPO": [0.2], "NPO": [0.3]})
+    one_sample_runs(workspace, {"BalDRO_DV": [0.1], "SimNPO": [0.2], "NPO": [0.3]})
     assert of(workspace).baselines == {"BalDRO_DV": "NPO", "SimNPO": "NPO"}
     assert of(workspace, baseline="SimNPO").baselines == {"BalDRO_DV": "SimNPO", "NPO": "SimNPO"}
     with pytest.raises(NothingToCompareError, match="did you mean SimNPO"):
@@ -118,41 +140,49 @@ def test_the_baseline_is_npo_unless_told_otherwise(workspace: Workspace) -> None
 def test_each_method_can_be_compared_with_its_own_base(workspace: Workspace) -> None:
     for trainer, base in (("BalDRO_DV", "NPO"), ("BalDRO_DV_SimNPO", "SimNPO"), ("BalDRO_G_SatImp", "SatImp")):
         workspace.run(trainer, trainer, probabilities=[0.2], base=base)
-    two_methods(workspace, {"NPO": [0.3], "SimNPO": [0.3]})
-    found = of(workspace, baseline="base")
-    assert found.baselines == {"BalDRO_DV": "NPO", "BalDRO_DV_SimNPO": "SimNPO"}
-    assert "no run of the own base of BalDRO_G_SatImp" in found.notes[0]
-    assert [one.label for one in found.groups][:2] == ["NPO", "BalDRO_DV"]
+    one_sample_runs(workspace, {"NPO": [0.3], "SimNPO": [0.3]})
+    comparison = of(workspace, baseline="base")
+    assert comparison.baselines == {"BalDRO_DV": "NPO", "BalDRO_DV_SimNPO": "SimNPO"}
+    assert "BalDRO_G_SatImp" in comparison.notes[0]
+    assert [method.label for method in comparison.methods][:2] == ["NPO", "BalDRO_DV"]
 
 
 def test_a_missing_value_stays_missing_and_its_run_is_named(workspace: Workspace) -> None:
-    two_methods(workspace, {"NPO": [0.5, 0.5], "BalDRO_DV": [0.4, 0.4]})
+    one_sample_runs(workspace, {"NPO": [0.5, 0.5], "BalDRO_DV": [0.4, 0.4]})
     workspace.run("BalDRO_DV1", "BalDRO_DV", 1, [0.4], {"model_utility": None, "forget_quality": float("nan")})
-    found = of(workspace)
-    cell = found.cell(found["BalDRO_DV"], metric("model_utility"))
-    assert cell.spread is not None
-    assert (cell.spread.n, cell.expected) == (1, 2)
-    assert cell.paired is not None
-    assert cell.paired.seeds == (0,)
-    assert (
-        "unlearn/BalDRO_DV1 lacks forget_quality (nan in TOFU_SUMMARY.json), model_utility (null in TOFU_EVAL.json)"
-        in found.notes
-    )
+    comparison = of(workspace)
+    ours = row(comparison, "BalDRO_DV", "model_utility")
+    assert (ours["n"], ours["pairs"]) == (1, 1)
+    assert "unlearn/BalDRO_DV1 lacks forget_quality (nan), model_utility (null)" in comparison.notes
 
 
-def test_a_metric_that_nobody_measured_is_refused(workspace: Workspace) -> None:
+def test_a_p_value_of_zero_bounds_the_mean_and_has_no_spread(workspace: Workspace) -> None:
+    for seed, quality in enumerate((1e-3, 0.0)):
+        workspace.run(f"a{seed}", "NPO", seed, aggregates={"forget_quality": quality})
+    ours = row(of(workspace), "NPO", "forget_quality")
+    assert (ours["mean"], ours["n"]) == (-math.inf, 2)
+    assert math.isnan(ours["sd"])
+
+
+def test_an_unknown_metric_is_answered_with_the_closest(workspace: Workspace) -> None:
     workspace.run("a")
-    with pytest.raises(NothingToCompareError, match=r"--metric forget_Q_A_prob.*did you mean forget_Q_A_Prob"):
-        of(workspace, metrics=("forget_Q_A_prob",))
+    with pytest.raises(NothingToCompareError, match=r"forget_Q_A_prob .*did you mean forget_Q_A_Prob"):
+        of(workspace, metrics=["forget_Q_A_prob"])
 
 
 def test_the_worst_share_decides_how_many_samples_are_worst(workspace: Workspace) -> None:
     workspace.run("a", probabilities=[0.1, 0.2, 0.3, 0.8])
     for share, worst in ((0.1, 0.8), (0.5, 0.55), (1.0, 0.35)):
-        found = of(workspace, worst_share=share)
-        assert found.value(found["NPO"].runs[0], metric("forget_Q_A_Prob.worst")) == pytest.approx(worst)
-    with pytest.raises(NothingToCompareError, match="--worst-share 0 is no share"):
+        comparison = of(workspace, worst_share=share)
+        assert row(comparison, "NPO", "forget_Q_A_Prob.worst")["mean"] == pytest.approx(worst)
+    with pytest.raises(NothingToCompareError, match="--worst-share 0 "):
         of(workspace, worst_share=0)
+
+
+def test_the_worst_samples_of_a_utility_are_the_smallest(workspace: Workspace) -> None:
+    write_evaluation(workspace.folder / "a", {"retain_Q_A_Prob": [0.9, 0.2, 0.7]})
+    comparison = compare([workspace.folder], metrics=["retain_Q_A_Prob.worst"])
+    assert row(comparison, "a", "retain_Q_A_Prob.worst")["mean"] == 0.2
 
 
 def test_muse_has_its_own_columns(workspace: Workspace) -> None:
@@ -162,7 +192,12 @@ def test_muse_has_its_own_columns(workspace: Workspace) -> None:
         {"retain_knowmem_ROUGE": 0.5, "privleak": -3.0},
         benchmark="MUSE",
     )
-    found = compare([str(path)], Options())
-    assert [column.key for column in found.metrics] == [
+    assert [it.key for it in compare([path]).metrics] == [
         "forget_verbmem_ROUGE", "forget_verbmem_ROUGE.worst", "privleak", "retain_knowmem_ROUGE",
     ]  # fmt: skip
+
+
+def test_runs_without_any_evaluation_say_what_to_do(workspace: Workspace) -> None:
+    workspace.training("mine")
+    with pytest.raises(NothingToCompareError, match=r"src/eval.py"):
+        of(workspace)

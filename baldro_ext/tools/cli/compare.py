@@ -1,4 +1,4 @@
-"""`baldro compare`: runs side by side."""
+"""`baldro compare`: put runs side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Folders of trainings or evaluations, folders that hold many, or patterns."
+            metavar="RUN...", help="Folders of trainings or evaluations, folders that contain them, or patterns."
         ),
     ],
     baseline: Annotated[
@@ -34,20 +34,17 @@ def compare(
         typer.Option(help="Metric to show, repeatable; with .worst, .largest or .variation of its samples."),
     ] = None,
     worst_share: Annotated[float, typer.Option(help="Share of the samples that counts as worst.")] = 0.1,
-    before: Annotated[
-        str | None,
-        typer.Option(help="Evaluation of the model before unlearning; default: found, or each run's step 0."),
-    ] = None,
     allow_mixed: Annotated[
         bool,
-        typer.Option("--allow-mixed", help="Compare runs of different splits, models or retain logs nevertheless."),
+        typer.Option("--allow-mixed", help="Compare even runs of different splits, models or retain logs."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Put runs side by side: tables, pictures, one report.
+    """Put finished runs side by side: a table, three pictures, one report.
 
-    Reads what the framework's train.py and eval.py left, groups seeds, compares each method with a baseline, and
-    writes comparison.{md,csv,tex,json}, figures and report.html into a folder. Nothing in the runs is changed.
+    Reads what the framework's train.py and eval.py and `baldro run` wrote, groups runs that differ in the seed alone,
+    and compares each method with a baseline. Writes comparison.{md,csv,tex,json}, the pictures and report.html into
+    a folder. Nothing in the runs is changed.
 
     \b
     Examples:
@@ -57,17 +54,18 @@ def compare(
 
     \b
     Exit codes: 1 a file of a run is broken or the folder cannot be written, 2 no such run, metric or baseline,
-    4 refused, the runs do not belong together or a file of somebody else is in the way.
+    4 refused: the runs cannot be compared, or files that baldro did not make are in the way.
     """
-    from baldro_ext.tools.compare import Options, compare, save, tables
+    # Imported here, so that the other commands do not wait for pandas and matplotlib.
+    from baldro_ext.tools.compare import compare, save
+    from baldro_ext.tools.compare.formatting import text
 
-    options = Options(baseline, tuple(metric or ()), worst_share, allow_mixed, before)
     with reported():
-        found = compare(runs, options)
+        comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed)
         if not as_json:
-            typer.echo(tables.terminal(found, shutil.get_terminal_size((120, 24)).columns))
+            typer.echo(text(comparison, shutil.get_terminal_size((120, 24)).columns))
         try:
-            content = save(found, out, command=shlex.join(["baldro", *sys.argv[1:]]))
+            content = save(comparison, out, command=shlex.join(["baldro", *sys.argv[1:]]))
         except OSError as error:
             typer.echo(f"Error: {error}\nChoose another folder with --out", err=True)
             raise typer.Exit(1) from None

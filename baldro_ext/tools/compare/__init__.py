@@ -1,12 +1,14 @@
-"""Runs of the framework side by side: tables, pictures and one report.
+"""Compare runs of the framework: a table, three pictures and one report.
 
-from baldro_ext.tools.compare import Options, compare, save
+from baldro_ext.tools.compare import compare, results, save
 
-found = compare(["saves"], Options(baseline="NPO"))
-save(found, Path("comparison"))
+comparison = compare(["saves"], baseline="NPO")
+print(results(comparison).to_string())
+save(comparison, Path("comparison"))
 """
 
-from baldro_ext.tools.compare.comparison import Comparison, Options, compare
-from baldro_ext.tools.compare.saving import save
+from baldro_ext.tools.compare.comparison import Comparison, compare
+from baldro_ext.tools.compare.export import save
+from baldro_ext.tools.compare.formatting import results
 
-__all__ = ["Comparison", "Options", "compare", "save"]
+__all__ = ["Comparison", "compare", "results", "save"]

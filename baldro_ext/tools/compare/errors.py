@@ -1,4 +1,4 @@
-"""What can stand in the way of a comparison."""
+"""Why runs cannot be compared."""
 
 from __future__ import annotations
 
@@ -16,12 +16,6 @@ class BrokenFileError(BaldroError):
 
 
 class MixedRunsError(BaldroError):
-    """The runs differ in what makes them comparable; the message says in what, and how to compare nevertheless."""
-
-    exit_code = 4
-
-
-class ForeignFileError(BaldroError):
-    """A file of somebody else stands where the comparison would write."""
+    """The runs differ in something that makes their numbers incomparable; the message lists the differences."""
 
     exit_code = 4

@@ -1,87 +1,67 @@
-"""Numbers of a comparison: how evenly samples were forgotten, spread over seeds, and differences between methods."""
+"""Paired tests of a method against its baseline, seed by seed."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 from scipy import stats
 
-Values = NDArray[np.float64]
 WILCOXON_FROM = 6
-"""Pairs from which on Wilcoxon's test can fall below 0.05 at all: with n pairs its smallest p-value is 2 / 2^n."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (n - 1) over seeds.
-
-    Attributes:
-        mean: -inf where a logarithm of 0 is among the values.
-        deviation: `None` for fewer than two values, or where the mean is not finite.
-        n: Number of values.
-    """
-
-    mean: float
-    deviation: float | None
-    n: int
-
-
-def spread(values: list[float]) -> Spread | None:
-    """Return mean and spread; `None` of nothing."""
-    if not values:
-        return None
-    mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else min(values)
-    measurable = len(values) > 1 and math.isfinite(mean)
-    return Spread(mean, float(np.std(values, ddof=1)) if measurable else None, len(values))
+"""Fewest pairs for Wilcoxon's test: with n pairs its smallest p-value is 2 / 2^n, which is below 0.05 from 6 on."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A method against its baseline, seed by seed.
+    """A method against its baseline.
 
     Attributes:
-        seeds: The seeds that both have.
-        gain: Mean gain, positive = better; `None` without a common seed or where it is not finite.
+        pairs: Number of seeds that both have.
+        gain: Mean gain, positive is better; `None` without a common seed or where a value is not finite.
         better: Number of seeds in which the method is better.
-        worse: And in which it is worse.
-        t_p: Two-sided p-value of the paired t-test, if it says something.
-        wilcoxon_p: Of Wilcoxon's signed-rank test, likewise.
-        note: Why a test is missing, or what to keep in mind; empty if nothing.
+        worse: Number of seeds in which it is worse.
+        p_t: Two-sided p-value of the paired t-test, where it is meaningful.
+        p_wilcoxon: The same for Wilcoxon's signed-rank test.
+        note: Why there is no test; empty if there is one.
     """
 
-    seeds: tuple[int, ...]
-    gain: float | None
-    better: int
-    worse: int
-    t_p: float | None
-    wilcoxon_p: float | None
-    note: str
+    pairs: int
+    gain: float | None = None
+    better: int = 0
+    worse: int = 0
+    p_t: float | None = None
+    p_wilcoxon: float | None = None
+    note: str = ""
+
+    @property
+    def mark(self) -> str:
+        """▲ better or ▼ worse in each of at least two seeds; △ ▽ on average; = equal; empty if unknown."""
+        if self.gain is None:
+            return ""
+        if self.gain == 0:
+            return "="
+        consistent = self.pairs > 1 and max(self.better, self.worse) == self.pairs
+        return ("▲" if consistent else "△") if self.gain > 0 else ("▼" if consistent else "▽")
 
 
-def paired(gains: dict[int, float]) -> Paired:
-    """Test whether gains by seed differ from zero.
+def paired(gains: pd.Series) -> Paired:
+    """Test whether gains `(n,)`, one per seed, differ from zero.
 
-    The t-test supposes normal differences, which few pairs cannot show; Wilcoxon's supposes only symmetry, but
-    needs `WILCOXON_FROM` pairs. Neither is given where it would be arithmetic without evidence.
+    The t-test assumes normally distributed differences; Wilcoxon's test assumes only symmetry, but needs
+    `WILCOXON_FROM` pairs.
     """
-    seeds = tuple(sorted(gains))
-    values = np.array([gains[seed] for seed in seeds], dtype=np.float64)
+    n, values = len(gains), gains.to_numpy(dtype=float)
     better, worse = int((values > 0).sum()), int((values < 0).sum())
-    if len(values) == 0:
-        return Paired(seeds, None, 0, 0, None, None, "no seed in common")
+    if n == 0:
+        return Paired(0, note="no common seed")
     if not np.isfinite(values).all():
-        return Paired(seeds, None, better, worse, None, None, "some values are 0 and have no logarithm")
+        return Paired(n, None, better, worse, note="a value is 0 and has no logarithm")
     gain = float(values.mean())
-    if len(values) == 1:
-        return Paired(seeds, gain, better, worse, None, None, "one seed in common: no test")
-    if not values.any():
-        return Paired(seeds, gain, better, worse, None, None, "no difference in any seed")
+    if n == 1:
+        return Paired(n, gain, better, worse, note="one common seed: no test")
+    # Equal differences have no spread to test against; their last digits differ by rounding.
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
-        return Paired(seeds, gain, better, worse, None, None, "the same difference in every seed: no test")
-    t_p = float(stats.ttest_1samp(values, 0.0).pvalue)
-    if len(values) < WILCOXON_FROM:
-        return Paired(seeds, gain, better, worse, t_p, None, "")
-    return Paired(seeds, gain, better, worse, t_p, float(stats.wilcoxon(values).pvalue), "")
+        return Paired(n, gain, better, worse, note="the same difference in every seed: no test")
+    p_wilcoxon = float(stats.wilcoxon(values).pvalue) if n >= WILCOXON_FROM else None
+    return Paired(n, gain, better, worse, float(stats.ttest_1samp(values, 0.0).pvalue), p_wilcoxon)

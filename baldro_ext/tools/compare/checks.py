@@ -1,0 +1,63 @@
+"""Check that runs can be compared: same benchmark, splits, models, retain logs, tasks and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from baldro_ext.tools.compare.methods import Method
+from baldro_ext.tools.compare.run import RunResult
+
+_TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
+
+
+def differences(methods: Sequence[Method]) -> list[str]:
+    """Return the differences that make numbers incomparable, each as `fact: value in runs; value in runs`.
+
+    A fact that is unknown for a run is no difference.
+    """
+    runs = [run for method in methods for run in method.runs]
+    lines = [_difference(name, runs, lambda run, name=name: run.facts[name]) for name in runs[0].facts] if runs else []
+    for key in dict.fromkeys(key for run in runs for key in run.evaluation.samples):
+        having = [run for run in runs if key in run.evaluation.samples]
+        sets = {id(run): tuple(run.evaluation.samples[key].index) for run in having}
+        lines.append(_difference(f"samples of {key}", having, lambda run, sets=sets: sets[id(run)], _ends))
+    for method in methods:
+        known = [run for run in method.runs if run.settings]
+        for key in dict.fromkeys(key for run in known for key in run.settings):
+            name = f"trainer.{key} within {method.label}"
+            lines.append(_difference(name, known, lambda run, key=key: run.settings.get(key, "not set")))
+    return [line for line in lines if line]
+
+
+def unknown(runs: Iterable[RunResult]) -> list[str]:
+    """Return which facts are unknown for which runs, so that they could not be checked."""
+    lines: dict[str, list[str]] = {}
+    for run in runs:
+        if missing := ", ".join(name for name in _TO_KNOW if run.facts[name] is None):
+            lines.setdefault(missing, []).append(run.name)
+    return [f"not checked, because unknown for {', '.join(names)}: {missing}" for missing, names in lines.items()]
+
+
+def versions(runs: Sequence[RunResult]) -> list[str]:
+    """Return the packages that runs used in several versions: no reason to refuse, but to know."""
+    names = dict.fromkeys(name for run in runs for name in run.versions)
+    lines = [_difference(name, runs, lambda run, name=name: run.versions.get(name)) for name in names]
+    return [f"runs used different versions of {line}" for line in lines if line]
+
+
+def _difference(
+    name: str, runs: Iterable[RunResult], value_of: Callable[..., Hashable], show: Callable[[Any], str] = str
+) -> str:
+    """Return the values with the runs that have them; empty if no two known values differ."""
+    groups: dict[Any, list[str]] = {}
+    for run in runs:
+        if (value := value_of(run)) is not None:
+            groups.setdefault(value, []).append(run.name)
+    if len(groups) < 2:
+        return ""
+    return f"{name}: " + "; ".join(f"{show(value)} in {', '.join(names)}" for value, names in groups.items())
+
+
+def _ends(indices: tuple[str, ...]) -> str:
+    return f"{len(indices)} ({indices[0]} to {indices[-1]})"

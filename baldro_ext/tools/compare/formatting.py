@@ -1,0 +1,117 @@
+"""Write a comparison as text: numbers with three significant digits, and tables of strings for every output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from baldro_ext.tools.compare.comparison import Comparison
+from baldro_ext.tools.compare.metrics import metric
+from baldro_ext.tools.compare.statistics import WILCOXON_FROM
+
+ABSENT = "-"
+_SMALLEST_LOG10 = math.log10(5e-324)  # smaller p-values are rounded to 0
+
+
+def number(value: float | None) -> str:
+    """Return a number with three significant digits; `-` for none."""
+    if value is None or math.isnan(value):
+        return ABSENT
+    if value == -math.inf:
+        return f"< {_SMALLEST_LOG10:.0f}"
+    if value == 0:
+        return "0"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
+
+
+def mean_and_sd(mean: float, sd: float, n: int, runs: int) -> str:
+    """Return `0.112 ± 0.008`, and where runs lack the value the number of those that have it: `(2 of 3)`."""
+    if n == 0:
+        return ABSENT
+    text = number(mean)
+    if not math.isnan(sd):
+        rounded = f"{sd:.{len(text.partition('.')[2])}f}"
+        # A deviation that would be rounded to 0 has as many decimals as it needs.
+        text += f" ± {number(sd) if 'e' in text or sd == 0 else rounded if float(rounded) else f'{sd:.1g}'}"
+    return text if n == runs else f"{text} ({n} of {runs})"
+
+
+def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the main table as strings: a row per method, and a column per metric with mean, deviation and mark.
+
+    Args:
+        comparison: The comparison.
+        metrics: Keys among those it shows; empty for all.
+    """
+    shown = [it for it in comparison.metrics if not metrics or it.key in metrics]
+    rows = {}
+    for method in comparison.methods:
+        cells = [comparison.summary.loc[(it.key, method.label)] for it in shown]
+        texts = [f"{mean_and_sd(it['mean'], it['sd'], it['n'], len(method.runs))} {it['mark']}" for it in cells]
+        rows[method.label] = [str(len(method.runs)), *map(str.strip, texts)]
+    for label, evaluation in (("before unlearning", comparison.before), ("retain model", comparison.retain)):
+        if evaluation is not None:
+            values = evaluation.values(comparison.worst_share)
+            rows[label] = [ABSENT, *(number(it.scaled(values[it.key])) if it.key in values else ABSENT for it in shown)]
+    titles = [it.title(comparison.worst_share) for it in shown]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", *titles])
+
+
+def oriented(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the main table with its longer side down, as it is easier to read."""
+    return table if len(table) > len(table.columns) - 1 else table.T
+
+
+def tests(comparison: Comparison) -> pd.DataFrame:
+    """Return the paired tests as strings, a row per metric and method with a baseline."""
+    summary = comparison.summary.dropna(subset="pairs").reset_index()
+    table = pd.DataFrame(
+        {
+            "metric": [metric(key).title(comparison.worst_share) for key in summary["metric"]],
+            "method": summary["method"],
+            "against": summary["baseline"],
+            "gain": summary["gain"].map(number),
+            "better in": [f"{row.better:.0f} of {row.pairs:.0f}" for row in summary.itertuples()],
+            "p (paired t)": summary["p_t"].map(_p_value),
+            "p (Wilcoxon)": summary["p_wilcoxon"].map(_p_value),
+            "note": summary["note"],
+        }
+    ).set_index("metric")
+    return table if summary["note"].any() else table.drop(columns="note")
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what must stand below the tables, the most important first."""
+    lines = [f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in comparison.mixed]
+    if max(len(method.runs) for method in comparison.methods) > 1:
+        lines.append("± is the standard deviation over seeds.")
+    else:
+        lines.append("One seed per method: the spread over seeds is unknown.")
+    if comparison.baselines:
+        lines.append(
+            f"Baseline: {' or '.join(sorted(set(comparison.baselines.values())))}. ▲ better, ▼ worse than the baseline "
+            "in each of at least two common seeds; △ ▽ on average, or with one seed."
+        )
+    pairs = comparison.summary.loc[comparison.summary["p_t"].notna(), "pairs"]
+    if len(pairs):
+        if (fewest := int(pairs.min())) < WILCOXON_FROM:
+            lines.append(
+                f"{fewest} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases, and cannot show that "
+                f"differences are normal, as the t-test assumes. Wilcoxon's test needs {WILCOXON_FROM} seeds."
+            )
+        lines.append(f"p-values are not corrected for the number of tests, {len(pairs)}.")
+    if any(it.logarithmic for it in comparison.metrics):
+        lines.append("log10: averaged and compared as logarithm, because values span many orders of magnitude.")
+    return [*lines, *comparison.notes]
+
+
+def text(comparison: Comparison, width: int = 120) -> str:
+    """Return table and notes for a terminal; a wider table goes on below."""
+    table = oriented(results(comparison)).to_string(line_width=width)
+    return f"{table}\n\n" + "\n".join(notes(comparison))
+
+
+def _p_value(value: float) -> str:
+    return ABSENT if math.isnan(value) else f"{value:.2g}"

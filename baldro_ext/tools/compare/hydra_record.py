@@ -1,0 +1,167 @@
+"""Files that a run leaves behind: JSON objects, and Hydra's record of the configuration and the command line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from baldro_ext.open_unlearning.resolvers import chosen_name
+from baldro_ext.tools.compare.errors import BrokenFileError
+
+_RUN_NAME = re.compile(r"\$\{baldro\.run_name:(.+)\}")
+_RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),(.+)\}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        BrokenFileError: The file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokenFileError(f"cannot read {path}: {error}") from None
+    except json.JSONDecodeError as error:
+        raise BrokenFileError(
+            f"{path} is not valid JSON ({error.msg} in line {error.lineno}, column {error.colno}), probably because "
+            "the job was stopped while writing it: evaluate again with eval.tofu.overwrite=true or "
+            "eval.muse.overwrite=true, or leave this run out"
+        ) from None
+    if not isinstance(content, dict):
+        raise BrokenFileError(f"{path} holds a {type(content).__name__} instead of an object: leave this run out")
+    return content
+
+
+@dataclass(frozen=True)
+class HydraRecord:
+    """What Hydra wrote into `.hydra` for one training or evaluation.
+
+    Attributes:
+        config: The composed configuration, with its interpolations.
+        raw: The same as plain data, interpolations as they are written.
+        choices: Chosen configuration by group, such as trainer and model.
+        overrides: As typed behind the command.
+        script: `train` or `eval`; `None` where Hydra's own settings were not recorded.
+        working_folder: Where the command was typed, likewise.
+    """
+
+    config: DictConfig
+    raw: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str]
+    script: str | None
+    working_folder: Path | None
+
+    @classmethod
+    def of(cls, folder: Path) -> HydraRecord | None:
+        """Return the record of an output folder, or `None`; that of a sweep's job is below `multirun`.
+
+        Raises:
+            BrokenFileError: The record cannot be read.
+        """
+        if (folder / ".hydra" / "config.yaml").is_file():
+            return _read(folder / ".hydra")
+        for path in sorted(folder.parent.parent.parent.glob("multirun/**/.hydra/config.yaml"), reverse=True):
+            record = _read(path.parent)
+            if (record.get("mode"), record._task) == (folder.parent.name, folder.name):
+                return record
+        return None
+
+    def get(self, *keys: str) -> str | None:
+        """Return the first value that is not null, missing or impossible to resolve; keys are dotted."""
+        for key in keys:
+            try:
+                value = OmegaConf.select(self.config, key)
+            except OmegaConfBaseException:
+                continue
+            if value is not None:
+                return str(value)
+        return None
+
+    @property
+    def trainer(self) -> str | None:
+        """The name given as `trainer=`; without Hydra's own settings the trainer's class."""
+        return self.choices.get("trainer") or self.get("trainer.handler")
+
+    @property
+    def model(self) -> str | None:
+        """Name or path of the model that was loaded; a path below the working folder is relative to it."""
+        name = self.get("model.model_args.pretrained_model_name_or_path")
+        if name and self.working_folder and Path(name).is_relative_to(self.working_folder):
+            return str(Path(name).relative_to(self.working_folder))
+        return name
+
+    @property
+    def command(self) -> str | None:
+        """The command as typed in the working folder."""
+        return shlex.join(["python", f"src/{self.script}.py", *self.overrides]) if self.script else None
+
+    def retain_logs(self, benchmark: str) -> tuple[str | None, bool]:
+        """Return the path of the retain model's evaluation, and whether the run went on without it if it was missing.
+
+        With `${baldro.retain_logs:...}` it is the path that the resolver looks at.
+        """
+        optional = _RETAIN_LOGS.fullmatch(str(self.raw.get("retain_logs_path")))
+        if optional is None:
+            return self.get(f"eval.{benchmark.lower()}.retain_logs_path", "retain_logs_path"), False
+        name, model, split = optional[1], self.choices.get("model"), self._resolved(optional[2])
+        return f"saves/eval/{name}_{model}_{split}/{name.upper()}_EVAL.json", True
+
+    @property
+    def _task(self) -> str | None:
+        """The run's `task_name`, also where this package's experiments derive it from the overrides."""
+        derived = _RUN_NAME.fullmatch(str(self.raw.get("task_name")))
+        if derived is None:
+            return self.get("task_name")
+        parts = map(self._resolved, derived[1].split(","))
+        chosen = [self.choices.get("model", ""), self.choices.get("trainer", "")]
+        return chosen_name(*parts, *chosen, overrides=self.overrides)
+
+    def _resolved(self, part: str) -> str:
+        part = part.strip()
+        return self.get(part[2:-1]) or part if part.startswith("${") else part
+
+
+def _read(folder: Path) -> HydraRecord:
+    config, hydra_file = _load(folder / "config.yaml"), folder / "hydra.yaml"
+    hydra = _plain(_load(hydra_file)).get("hydra", {}) if hydra_file.is_file() else {}
+    runtime = hydra.get("runtime", {})
+    return HydraRecord(
+        config=config,
+        raw=_plain(config),
+        choices=runtime.get("choices") or {},
+        overrides=hydra.get("overrides", {}).get("task") or [],
+        script=hydra.get("job", {}).get("name"),
+        working_folder=Path(runtime["cwd"]) if "cwd" in runtime else None,
+    )
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+
+
+def _load(path: Path) -> DictConfig:
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+# Parsing takes a tenth of a second, and each folder that may belong to a record asks for it.
+@functools.lru_cache(maxsize=4096)
+def _parsed(path: Path, modified: int) -> DictConfig:
+    try:
+        content = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise BrokenFileError(f"cannot read {path}: {reason}. Leave this run out, or delete the file") from None
+    if not isinstance(content, DictConfig):
+        raise BrokenFileError(f"{path} holds no configuration. Leave this run out, or delete the file")
+    return content

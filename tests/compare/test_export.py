@@ -1,0 +1,146 @@
+"""The comparison as text, for people and for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baldro_ext.tools.compare import Comparison, compare, results, save
+from baldro_ext.tools.compare.export import latex, markdown
+from baldro_ext.tools.compare.formatting import mean_and_sd, notes, number, oriented, text
+from baldro_ext.tools.files import NotOursError
+from tests.compare.folders import Workspace
+
+
+@pytest.fixture(scope="module")
+def comparison(finished: Path) -> Comparison:
+    return compare([finished])
+
+
+def small(workspace: Workspace, **options: Any) -> Comparison:
+    """Two methods with two seeds, four samples, and easy numbers."""
+    for seed, shift in ((0, 0.0), (1, 0.1)):
+        workspace.run(f"npo{seed}", "NPO", seed, [0.1, 0.2, 0.3, 0.6 + shift], {"model_utility": 0.8})
+        workspace.run(f"dv{seed}", "BalDRO_DV", seed, [0.1, 0.2, 0.3, 0.4 + shift], {"model_utility": 0.7})
+    return compare([workspace.unlearn], **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.12345, "0.123"),
+        (0.99996, "1.00"),
+        (-103.4, "-103"),
+        (12345.6, "12346"),
+        (1e-112, "1.00e-112"),
+        (0.0, "0"),
+        (None, "-"),
+        (math.nan, "-"),
+        (-math.inf, "< -323"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value: float | None, written: str) -> None:
+    assert number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "n", "runs", "written"),
+    [
+        (0.1119, 0.00812, 3, 3, "0.112 ± 0.008"),
+        (0.355, 0.00009, 3, 3, "0.355 ± 9e-05"),
+        (0.5, 0.0, 2, 2, "0.500 ± 0"),
+        (1e-30, 2e-31, 2, 2, "1.00e-30 ± 2.00e-31"),
+        (0.5, math.nan, 1, 3, "0.500 (1 of 3)"),
+        (math.nan, math.nan, 0, 3, "-"),
+    ],
+)
+def test_a_deviation_has_the_decimals_of_its_mean(mean: float, sd: float, n: int, runs: int, written: str) -> None:
+    assert mean_and_sd(mean, sd, n, runs) == written
+
+
+def test_the_table_shows_mean_deviation_and_mark(workspace: Workspace) -> None:
+    metrics = ["forget_Q_A_Prob.worst", "model_utility", "forget_quality"]
+    assert oriented(results(small(workspace, metrics=metrics))).T.to_dict("list") == {
+        "seeds": ["2", "2"],
+        "forget_Q_A_Prob worst 10% ↓": ["0.650 ± 0.071", "0.450 ± 0.071 ▲"],
+        "model_utility ↑": ["0.800 ± 0", "0.700 ± 0 ▼"],
+        "log10 forget_quality ↑": ["-3.00 ± 0", "-3.00 ± 0 ="],
+    }
+
+
+def test_a_table_of_many_methods_has_a_line_each(workspace: Workspace) -> None:
+    for n in range(8):
+        workspace.run(f"m{n}", f"M{n}")
+    table = oriented(results(compare([workspace.unlearn]), ["model_utility"]))
+    assert list(table) == ["seeds", "model_utility ↑"]
+    assert list(table.index) == [f"M{n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_table_is_no_wider_than_the_terminal_and_loses_nothing(comparison: Comparison, width: int) -> None:
+    table = text(comparison, width).split("\n\n±")[0]
+    assert max(map(len, table.splitlines())) <= width
+    whole = results(comparison)
+    for cell in (*whole.index, *whole.columns, *whole.to_numpy().flatten()):
+        assert set(cell.split()) <= set(table.split())
+
+
+def test_few_seeds_are_called_few(comparison: Comparison, workspace: Workspace) -> None:
+    told = "\n".join(notes(comparison))
+    assert "3 seeds agree by chance alone in 25% of cases" in told
+    assert "Wilcoxon's test needs 6 seeds" in told
+    workspace.run("a")
+    assert "One seed per method" in notes(compare([workspace.unlearn]))[0]
+
+
+def test_mixed_runs_are_called_so_in_every_output(workspace: Workspace) -> None:
+    workspace.run("a", "NPO")
+    workspace.run("b", "BalDRO_DV", model="models/other")
+    mixed = compare([workspace.unlearn], allow_mixed=True)
+    for written in (text(mixed), markdown(mixed), latex(mixed)):
+        assert "MIXED RUNS" in written
+        assert "models/target in unlearn/a; models/other in unlearn/b" in written
+
+
+def test_latex_has_the_rules_of_booktabs_and_no_sign_that_it_lacks(comparison: Comparison) -> None:
+    table = "\n".join(line for line in latex(comparison).splitlines() if not line.startswith("%"))
+    assert [table.count(rule) for rule in ("\\toprule", "\\midrule", "\\bottomrule")] == [1, 1, 1]
+    assert table.isascii()
+    assert "forget\\_Q\\_A\\_Prob $\\downarrow$" in table
+
+
+def test_markdown_has_tables_that_every_row_fits(workspace: Workspace) -> None:
+    workspace.run("a", "x|y")
+    table, *_ = markdown(compare([workspace.unlearn])).split("\n\n")
+    assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
+
+
+def test_csv_and_json_have_every_value_in_full(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run("a", "NPO", 5, [0.1, 1 / 3], {"forget_quality": 1e-60})
+    workspace.run("b", "BalDRO_DV", 5, [0.1, 0.2], {"forget_quality": 0.0})
+    content = save(compare([workspace.unlearn]), tmp_path / "out")
+    rows = csv.DictReader((tmp_path / "out/comparison.csv").read_text().splitlines())
+    values = {(row["method"], row["metric"]): float(row["value"]) for row in rows}
+    assert (values["NPO", "forget_Q_A_Prob.largest"], values["NPO", "forget_quality"]) == (1 / 3, 1e-60)
+    assert content == json.loads((tmp_path / "out/comparison.json").read_text(), parse_constant=pytest.fail)
+    assert {"method": "NPO", "seed": 5, "metric": "forget_quality", "value": 1e-60}.items() <= next(
+        row for row in content["values"] if row["metric"] == "forget_quality"
+    ).items()
+    (ours,) = [row for row in content["summary"] if row["metric"] == "forget_quality" and row["method"] == "BalDRO_DV"]
+    assert (ours["mean"], ours["baseline"], ours["pairs"], ours["p_t"]) == (None, "NPO", 1, None)
+
+
+def test_an_earlier_comparison_is_replaced_and_nothing_else(workspace: Workspace, tmp_path: Path) -> None:
+    comparison = small(workspace)
+    save(comparison, tmp_path)
+    save(small(workspace, metrics=["model_utility"]), tmp_path)
+    assert "forget_Q_A_Prob" not in (tmp_path / "comparison.tex").read_text()
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(NotOursError, match=r"report.html"):
+        save(comparison, tmp_path)
+    assert (tmp_path / "report.html").read_text() == "mine"

@@ -1,0 +1,232 @@
+"""Which runs are found, what is read from them, and which of them are one method."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from baldro_ext.tools.compare import compare
+from baldro_ext.tools.compare.discover import RunFolders, find_runs
+from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
+from baldro_ext.tools.compare.methods import group
+from baldro_ext.tools.compare.run import RunResult, read_run
+from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation, write_record
+
+
+def read(*folders: Path) -> list[RunResult]:
+    return [read_run(run) for run in find_runs(folders)]
+
+
+def methods(workspace: Workspace) -> dict[str, list[int | None]]:
+    """The seeds of each method."""
+    return {method.label: [run.seed for run in method.runs] for method in group(read(workspace.unlearn))}
+
+
+def test_a_recorded_run_is_known_completely(workspace: Workspace) -> None:
+    workspace.run("mine", "BalDRO_DV", seed=7, probabilities=[0.1, 0.4], base="NPO", dv_beta=2.0)
+    (run,) = read(workspace.unlearn / "mine")
+    assert (run.trainer, run.base, run.seed, run.name, run.missing) == ("BalDRO_DV", "NPO", 7, "unlearn/mine", "")
+    values = run.evaluation.values(worst_share=0.1)
+    assert (values["forget_Q_A_Prob"], values["forget_Q_A_Prob.largest"]) == (pytest.approx(0.25), 0.4)
+    names = ("benchmark", "model before unlearning", "forget split", "evaluated split")
+    assert [run.facts[name] for name in names] == ["TOFU", "models/target", "forget10", "forget10"]
+    assert "TOFU_EVAL.json of retain90 (sha256 " in str(run.facts["retain logs"])
+    assert run.commands[0].startswith("python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu")
+    assert run.settings["method_args.dv_beta"] == "2.0"
+
+
+@pytest.mark.parametrize(
+    "argument", ["saves", "saves/unlearn/mine", "saves/eval/mine", "saves/*/mine", "saves/unlearn"]
+)
+def test_a_run_is_found_by_any_of_its_folders(workspace: Workspace, argument: str) -> None:
+    evaluation = workspace.run("mine")
+    found = [run for run in find_runs([str(workspace.folder / argument)]) if run.training]
+    assert found == [RunFolders(workspace.unlearn / "mine", evaluation)]
+
+
+@pytest.mark.parametrize("moved_to", ["saves/eval/again", "saves/unlearn/mine/evals"])
+def test_an_evaluation_elsewhere_is_found_by_the_model_it_loaded(workspace: Workspace, moved_to: str) -> None:
+    shutil.move(workspace.run("mine"), workspace.folder / moved_to)
+    (run,) = read(workspace.unlearn / "mine")
+    assert run.folders.evaluation == workspace.folder / moved_to
+
+
+def test_a_working_folder_may_be_moved(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run("mine")
+    moved = workspace.folder.rename(tmp_path / "elsewhere")
+    (run,) = read(moved / "saves/unlearn")
+    assert run.folders == RunFolders(moved / "saves/unlearn/mine", moved / "saves/eval/mine")
+    assert "sha256" in str(run.facts["retain logs"])
+
+
+def test_two_evaluations_of_one_model_are_refused(workspace: Workspace) -> None:
+    path = workspace.run("mine")
+    shutil.move(path, path.with_name("first"))
+    shutil.copytree(path.with_name("first"), path.with_name("second"))
+    with pytest.raises(MixedRunsError, match=r"first.*second"):
+        read(workspace.unlearn / "mine")
+    (run,) = read(path.with_name("second"))
+    assert run.folders.evaluation == path.with_name("second")
+
+
+def test_the_evaluation_at_the_last_step_stands_in_for_a_final_one(workspace: Workspace) -> None:
+    training = workspace.training("mine")
+    write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
+    (run,) = read(training)
+    assert run.evaluation.aggregates == {}, "of an earlier step it does not"
+    assert "src/eval.py" in run.missing
+    write_evaluation(training / "checkpoint-10/evals", {"forget_Q_A_Prob": [0.2]})
+    (run,) = read(training)
+    assert (run.evaluation.aggregates, run.missing) == ({"forget_Q_A_Prob": 0.2}, "")
+    assert list(run.checkpoints) == [1.0, 2.0]
+
+
+def test_an_unfinished_training_is_named(workspace: Workspace) -> None:
+    workspace.run("finished", "SimNPO")
+    training = workspace.training("unfinished")
+    write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
+    (training / "trainer_state.json").unlink()
+    notes = compare([workspace.unlearn]).notes
+    assert f"{training} has no trainer_state.json: its training has not finished" in notes
+
+
+def test_methods_are_named_by_the_settings_in_which_they_differ(workspace: Workspace) -> None:
+    for beta in (1.0, 5.0):
+        for seed in (0, 1):
+            workspace.run(f"{beta}_{seed}", "BalDRO_DV", seed, dv_beta=beta, gamma=1.0)
+    workspace.run("npo", "NPO")
+    assert methods(workspace) == {"BalDRO_DV dv_beta=1.0": [0, 1], "BalDRO_DV dv_beta=5.0": [0, 1], "NPO": [0]}
+
+
+def test_study_json_names_the_method(workspace: Workspace) -> None:
+    study = {
+        "label": "ours",
+        "trainer": "BalDRO_DV",
+        "seed": 1,
+        "training_seconds": 12.5,
+        "versions": {"torch": "2.13"},
+    }
+    path = write(workspace.run("mine", "BalDRO_DV", seed=1) / "study.json", study)
+    (run,) = read(path.parent)
+    assert (group([run])[0].label, run.seconds, run.versions) == ("ours", 12.5, {"torch": "2.13"})
+
+
+def test_study_json_stands_in_for_hydras_record(workspace: Workspace) -> None:
+    path = workspace.run("mine")
+    for folder in (path, workspace.unlearn / "mine"):
+        shutil.rmtree(folder / ".hydra")
+    study = {"label": "ours", "seed": 3, "split": "forget05", "model": "models/x", "retain_logs": RETAIN_LOGS,
+             "retain_sha256": "ab" * 32, "lm_eval": ["arc_easy"]}  # fmt: skip
+    write(path / "study.json", study)
+    (run,) = read(path)
+    assert (run.seed, run.facts["forget split"], run.facts["model before unlearning"]) == (3, "forget05", "models/x")
+    assert "sha256 abababababab" in str(run.facts["retain logs"])
+    assert run.facts["lm-eval tasks"] == "['arc_easy']"
+
+
+def test_a_labelled_run_and_one_of_ones_own_are_one_method_if_their_settings_agree(workspace: Workspace) -> None:
+    labelled, _ = (workspace.run(f"plain_{seed}", "BalDRO_DV", seed, dv_beta=1.0) for seed in (0, 1))
+    write(labelled / "study.json", {"label": "BalDRO_DV"})
+    workspace.run("other", "BalDRO_DV", 0, dv_beta=5.0)
+    assert methods(workspace) == {"BalDRO_DV": [0, 1], "BalDRO_DV dv_beta=5.0": [0]}
+
+
+def test_nothing_is_guessed_from_a_folders_name(workspace: Workspace) -> None:
+    for name in ("NPO_seed0", "NPO_seed1"):
+        write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]}, {"model_utility": 0.5})
+    comparison = compare([workspace.folder])
+    assert [(it.label, it.runs[0].seed) for it in comparison.methods] == [("NPO_seed0", None), ("NPO_seed1", None)]
+    assert "NPO_seed0" in comparison.notes[-1]
+    assert "model before unlearning, evaluated split, retain logs" in comparison.notes[-1]
+
+
+def test_a_seed_that_comes_twice_is_refused(workspace: Workspace) -> None:
+    workspace.run("one", seed=3)
+    workspace.run("two", seed=3)
+    with pytest.raises(MixedRunsError, match=r"NPO has seed 3 twice, in .*one and .*two"):
+        methods(workspace)
+
+
+def test_a_job_of_a_sweep_is_known_by_the_record_below_multirun(workspace: Workspace) -> None:
+    workspace.run("task")
+    trained = (workspace.unlearn / "task").rename(workspace.unlearn / "tofu_forget10_Llama_BalDRO_G_seed=4")
+    shutil.rmtree(trained / ".hydra")
+    config = {
+        "mode": "unlearn",
+        "task_name": "${baldro.run_name:tofu,${forget_split}}",
+        "forget_split": "forget10",
+        "retain_split": "retain90",
+        "retain_logs_path": "${baldro.retain_logs:tofu,${retain_split}}",
+        "trainer": {"args": {"seed": 4}},
+        "model": {"model_args": {"pretrained_model_name_or_path": "models/target"}},
+    }
+    for job, seed in (("0", 3), ("1", 4)):
+        overrides = ["trainer=BalDRO_G", "experiment=unlearn/tofu", f"trainer.args.seed={seed}"]
+        folder = workspace.folder / "multirun/2026-01-01/00-00-00" / job
+        write_record(folder, workspace.folder, "train", overrides, {"trainer": "BalDRO_G", "model": "Llama"}, config)
+    (run,) = read(trained)
+    assert (run.trainer, run.seed) == ("BalDRO_G", 4)
+    assert run.facts["retain logs"] == "none", "the resolver looked for a file by name, and there is none"
+
+
+@pytest.mark.parametrize(("file", "text", "reason"), [
+    ("unlearn/mine/trainer_state.json", "[]", "list instead of an object"),
+    ("unlearn/mine/.hydra/config.yaml", "a: [", "cannot read"),
+    ("unlearn/mine/.hydra/config.yaml", "- a", "holds no configuration"),
+    ("eval/mine/TOFU_SUMMARY.json", '{"model_utility": 0', "line 1, column"),
+    ("eval/mine/study.json", '{"seed": "first"}', "'first'"),
+])  # fmt: skip
+def test_a_broken_file_is_named(workspace: Workspace, file: str, text: str, reason: str) -> None:
+    workspace.run("mine")
+    path = write(workspace.folder / "saves" / file, text)
+    with pytest.raises(BrokenFileError, match=reason) as error:
+        read(workspace.folder / "saves")
+    assert "study.json" in file or str(path) in str(error.value)
+
+
+def test_a_folder_without_runs_says_what_a_run_looks_like(tmp_path: Path) -> None:
+    with pytest.raises(NothingToCompareError, match="nowhere does not exist"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(NothingToCompareError, match=r"trainer_state.json"):
+        read(tmp_path)
+
+
+def test_the_per_sample_field_is_the_one_whose_mean_is_the_metric(workspace: Workspace) -> None:
+    rows = {
+        "0": {"rouge1_recall": 0.2, "rougeL_f1": 0.1, "rougeL_recall": 0.4, "generation": "a"},
+        "1": {"rouge1_recall": 0.4, "rougeL_f1": 0.2, "rougeL_recall": 0.8, "generation": "b"},
+        "2": {"rouge1_recall": None, "rougeL_f1": None, "rougeL_recall": None, "generation": ""},
+    }
+    entry = {"agg_value": 0.6, "value_by_index": rows}
+    content = {"forget_Q_A_ROUGE": entry, "forget_truth_ratio": {**entry, "agg_value": 0.77}}
+    (run,) = read(write(workspace.folder / "e/TOFU_EVAL.json", content).parent)
+    assert {key: it.to_dict() for key, it in run.evaluation.samples.items()} == {
+        "forget_Q_A_ROUGE": {"0": 0.4, "1": 0.8}
+    }
+
+
+def test_general_abilities_come_without_their_errors(workspace: Workspace) -> None:
+    path = workspace.run("mine")
+    write(path / "LMEval_SUMMARY.json", {"mmlu/acc": 0.4, "mmlu/acc_stderr": 0.01})
+    (run,) = read(path)
+    assert {key for key in run.evaluation.aggregates if key.startswith("mmlu")} == {"mmlu/acc"}
+
+
+def test_two_benchmarks_in_one_folder_are_refused(workspace: Workspace) -> None:
+    write_evaluation(workspace.run("mine"), {"extraction_strength": [0.2]}, benchmark="MUSE")
+    with pytest.raises(BrokenFileError, match="TOFU and MUSE"):
+        read(workspace.unlearn)
+
+
+def test_the_retain_model_and_the_model_before_are_references(workspace: Workspace) -> None:
+    workspace.run("mine")
+    before = write_evaluation(workspace.folder / "saves/eval/target", {"forget_Q_A_Prob": [0.9, 0.9]})
+    workspace.record_evaluation(before, "models/target")
+    comparison = compare([workspace.folder / "saves"])
+    assert [method.label for method in comparison.methods] == ["NPO"]
+    assert comparison.before is not None
+    assert comparison.before.folder == before
+    assert comparison.retain is not None
+    assert comparison.retain.folder == (workspace.folder / RETAIN_LOGS).parent
