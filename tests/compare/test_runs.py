@@ -27,7 +27,7 @@ def methods(workspace: Workspace) -> dict[str, list[int | None]]:
 def test_a_recorded_run_is_known_completely(workspace: Workspace) -> None:
     workspace.run("mine", "BalDRO_DV", seed=7, probabilities=[0.1, 0.4], base="NPO", dv_beta=2.0)
     (run,) = read(workspace.unlearn / "mine")
-    assert (run.trainer, run.base, run.seed, run.name, run.missing) == ("BalDRO_DV", "NPO", 7, "unlearn/mine", "")
+    assert (run.trainer, run.base, run.seed, run.name, run.missing) == ("BalDRO_DV", "NPO", 7, "unlearn/mine", ())
     values = run.evaluation.values(worst_share=0.1)
     assert (values["forget_Q_A_Prob"], values["forget_Q_A_Prob.largest"]) == (pytest.approx(0.25), 0.4)
     names = ("benchmark", "model before unlearning", "forget split", "evaluated split")
@@ -76,10 +76,10 @@ def test_the_evaluation_at_the_last_step_stands_in_for_a_final_one(workspace: Wo
     write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
     (run,) = read(training)
     assert run.evaluation.aggregates == {}, "of an earlier step it does not"
-    assert "src/eval.py" in run.missing
+    assert "src/eval.py" in run.missing[0]
     write_evaluation(training / "checkpoint-10/evals", {"forget_Q_A_Prob": [0.2]})
     (run,) = read(training)
-    assert (run.evaluation.aggregates, run.missing) == ({"forget_Q_A_Prob": 0.2}, "")
+    assert (run.evaluation.aggregates, run.missing) == ({"forget_Q_A_Prob": 0.2}, ())
     assert list(run.checkpoints) == [1.0, 2.0]
 
 

@@ -1,4 +1,4 @@
-"""Runs of the real framework, compared: what train.py and eval.py leave is what is read."""
+"""Runs of the real framework, compared as its train.py and eval.py leave them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.tools.compare import Comparison, Options, compare, plots
-from baldro_ext.tools.compare.plots.curves import curves
-from baldro_ext.tools.compare.plots.weights import course, ranking
+from baldro_ext.tools.compare import Comparison, compare, plots
 from tests.with_framework.conftest import MODEL, TRAIN, Framework
 
 pytestmark = pytest.mark.framework
@@ -33,52 +31,41 @@ def trained(framework: Framework) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def found(framework: Framework, trained: list[Path]) -> Comparison:
-    # In Hydra's quotes, for the name holds an equals sign.
+def comparison(framework: Framework, trained: list[Path]) -> Comparison:
+    # In Hydra's quotes, because the name holds an equals sign.
     model = Path(f"'{trained[1].relative_to(framework.folder)}'")
     framework.evaluate(model, "experiment=eval/tofu/default", "task_name=compared", *NO_SLOW)
-    return compare([*map(str, trained)], Options())
+    return compare(trained)
 
 
-def test_a_sweep_is_read_as_its_methods(found: Comparison, trained: list[Path]) -> None:
-    assert [one.label for one in found.groups] == ["NPO", "BalDRO_DV"]
-    assert [one.runs[0].place.training for one in found.groups] == trained
-    for one in found.groups:
-        (run,) = one.runs
+def test_a_sweep_is_read_as_its_methods(comparison: Comparison, trained: list[Path]) -> None:
+    assert [method.label for method in comparison.methods] == ["NPO", "BalDRO_DV"]
+    assert [run.folders.training for run in comparison.runs] == trained
+    for run in comparison.runs:
         assert (run.seed, run.facts["model before unlearning"], run.facts["forget split"]) == (0, MODEL, "forget10")
-        assert run.facts["evaluated split"] == "forget10"
-        assert run.facts["retain logs"] == "none"
-    assert found["BalDRO_DV"].base == "NPO"
-    assert found.mixed == ()
+        assert (run.facts["evaluated split"], run.facts["retain logs"]) == ("forget10", "none")
+    assert comparison["BalDRO_DV"].base == "NPO"
+    assert comparison.mixed == ()
 
 
 def test_the_final_evaluation_is_that_of_eval_py_or_the_last_of_training(
-    found: Comparison, framework: Framework
+    comparison: Comparison, framework: Framework
 ) -> None:
-    assert found["NPO"].runs[0].source.endswith("at the end of training")
     own = framework.folder / "saves/eval/compared"
-    assert found["BalDRO_DV"].runs[0].place.evaluation == own
+    assert comparison["NPO"].runs[0].evaluation.folder.parent.name.startswith("checkpoint-")
+    assert comparison["BalDRO_DV"].runs[0].evaluation.folder == own
     summary = json.loads((own / "TOFU_SUMMARY.json").read_text())
-    assert found["BalDRO_DV"].runs[0].evaluation.aggregates == summary
+    assert comparison["BalDRO_DV"].runs[0].evaluation.aggregates == summary
 
 
-def test_single_samples_are_followed_from_before_the_first_step(found: Comparison) -> None:
-    for one in found.groups:
-        x, values = curves(one.runs[0], "forget_Q_A_Prob")
-        assert list(x) == [0.0, 1.0, 2.0]
-        samples = one.runs[0].evaluation.samples["forget_Q_A_Prob"]
-        assert values.shape == (3, len(samples.indices))
-        assert samples.values.mean() == pytest.approx(one.runs[0].evaluation.aggregates["forget_Q_A_Prob"])
+def test_single_samples_are_known_from_before_the_first_step(comparison: Comparison) -> None:
+    for run in comparison.runs:
+        assert list(run.checkpoints) == [0.0, 1.0, 2.0]
+        for evaluation in (run.evaluation, *run.checkpoints.values()):
+            samples = evaluation.samples["forget_Q_A_Prob"]
+            assert samples.mean() == pytest.approx(evaluation.aggregates["forget_Q_A_Prob"])
 
 
-def test_weights_are_those_that_the_training_logged(found: Comparison) -> None:
-    run = found["BalDRO_DV"].runs[0]
-    assert len(course(run, "largest_weight")[0]) > 0
-    assert [epoch for epoch, _ in ranking(run)] == [1.0, 2.0]
-    assert {len(samples) for _, samples in ranking(run)} == {5}
-
-
-def test_every_picture_has_its_data_but_forget_quality(found: Comparison) -> None:
-    missing = {picture.name for picture in plots.draw(found) if picture.figure is None}
-    # Both need evaluations that take minutes, model_utility and a retain model.
-    assert missing == {"remainder_and_utility", "forget_quality_and_utility"}
+def test_every_picture_has_its_data_but_the_one_with_utility(comparison: Comparison) -> None:
+    # Utility takes minutes to evaluate.
+    assert {picture.name for picture in plots.draw(comparison) if picture.missing} == {"trade_off"}

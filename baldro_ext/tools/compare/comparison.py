@@ -200,18 +200,17 @@ def _metrics(table: pd.DataFrame, wanted: Sequence[str], runs: Sequence[RunResul
         if key not in offered:
             raise NothingToCompareError(f"--metric {key} is in none of the evaluations: {known(key, offered)}")
     if not offered:
-        missing = "\n".join(run.missing for run in runs if run.missing)
+        missing = "\n".join(line for run in runs for line in run.missing)
         raise NothingToCompareError(f"none of these runs has an evaluation: run src/eval.py on their models\n{missing}")
     return tuple(metric(key) for key in wanted or default_metrics(offered) or sorted(offered))
 
 
 def _missing(comparison: Comparison) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for run in comparison.runs:
         values = comparison.table.loc[comparison.table["run"] == str(run.folders.main), "metric"]
         absent = [it.key for it in comparison.metrics if it.key not in set(values)]
-        if run.missing:
-            lines.append(run.missing)
+        lines += run.missing
         if absent and len(values):
             reasons = [f"{key} ({run.evaluation.absent.get(key, 'not evaluated')})" for key in absent]
             lines.append(f"{run.name} lacks {', '.join(reasons)}")

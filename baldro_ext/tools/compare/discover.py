@@ -63,7 +63,7 @@ def training_of(evaluation: Path) -> Path | None:
     if evaluation.name.startswith("evals") and is_training(evaluation.parent):
         return evaluation.parent
     record = HydraRecord.of(evaluation)
-    if record is None:
+    if not record.exists:
         same_name = working_folder(evaluation) / "saves" / "unlearn" / evaluation.name
         return same_name if is_training(same_name) else None
     # The working folder may have been moved since, so the place of the evaluation comes first.

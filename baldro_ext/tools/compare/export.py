@@ -28,21 +28,14 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
         NotOursError: A file that baldro did not make is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
-    pictures = plots.draw(comparison)
-    images = {
-        f"{picture.name}.{kind}": plots.rendered(picture.figure, kind)
-        for picture in pictures
-        if picture.figure is not None
-        for kind in ("png", "pdf")
-    }
-    pngs = {name.removesuffix(".png"): image for name, image in images.items() if name.endswith(".png")}
-    content = record(comparison, command)
+    pictures, content = plots.draw(comparison), record(comparison, command)
+    images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
     texts = {
         "comparison.md": markdown(comparison, pictures),
         "comparison.tex": latex(comparison),
         "comparison.csv": comparison.table.to_csv(index=False, lineterminator="\n"),
         "comparison.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
-        "report.html": report.render(comparison, pictures, pngs, command),
+        "report.html": report.render(comparison, pictures, command),
     }
     files.write(folder, {name: text.encode() for name, text in texts.items()} | images)
     return content

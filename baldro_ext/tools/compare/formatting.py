@@ -74,7 +74,7 @@ def tests(comparison: Comparison) -> pd.DataFrame:
             "against": summary["baseline"],
             "gain": summary["gain"].map(number),
             "better in": [f"{row.better:.0f} of {row.pairs:.0f}" for row in summary.itertuples()],
-            "p (paired t)": summary["p_t"].map(_p_value),
+            "p (t-test)": summary["p_t"].map(_p_value),
             "p (Wilcoxon)": summary["p_wilcoxon"].map(_p_value),
             "note": summary["note"],
         }

@@ -63,19 +63,25 @@ class HydraRecord:
     working_folder: Path | None
 
     @classmethod
-    def of(cls, folder: Path) -> HydraRecord | None:
-        """Return the record of an output folder, or `None`; that of a sweep's job is below `multirun`.
+    def of(cls, folder: Path | None) -> HydraRecord:
+        """Return the record of an output folder, or an empty one; that of a sweep's job is below `multirun`.
 
         Raises:
             BrokenFileError: The record cannot be read.
         """
+        empty = cls(OmegaConf.create(), {}, {}, [], None, None)
+        if folder is None:
+            return empty
         if (folder / ".hydra" / "config.yaml").is_file():
             return _read(folder / ".hydra")
-        for path in sorted(folder.parent.parent.parent.glob("multirun/**/.hydra/config.yaml"), reverse=True):
-            record = _read(path.parent)
-            if (record.get("mode"), record._task) == (folder.parent.name, folder.name):
-                return record
-        return None
+        sweeps = folder.parent.parent.parent.glob("multirun/**/.hydra/config.yaml")
+        records = (_read(path.parent) for path in sorted(sweeps, reverse=True))
+        return next((it for it in records if (it.get("mode"), it._task) == (folder.parent.name, folder.name)), empty)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was recorded."""
+        return bool(self.raw)
 
     def get(self, *keys: str) -> str | None:
         """Return the first value that is not null, missing or impossible to resolve; keys are dotted."""
@@ -151,10 +157,10 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _load(path: Path) -> DictConfig:
+    # Parsing takes a tenth of a second, and each folder that may belong to a record asks for it.
     return _parsed(path, path.stat().st_mtime_ns)
 
 
-# Parsing takes a tenth of a second, and each folder that may belong to a record asks for it.
 @functools.lru_cache(maxsize=4096)
 def _parsed(path: Path, modified: int) -> DictConfig:
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9.5, "font.family": "DejaVu Sans", "axes.titlesize": 9.5, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": "#E6E6E6", "grid.linewidth": 0.7, "axes.edgecolor": "#8C8C8C", "legend.frameon": False,
-    "legend.fontsize": 9, "lines.linewidth": 1.8, "pdf.fonttype": 42, "savefig.dpi": 200,
+    "legend.fontsize": 9, "lines.linewidth": 1.8, "pdf.fonttype": 42,
 }  # fmt: skip
 
 
@@ -52,14 +52,14 @@ class Picture:
         name: Of its files, without the ending.
         title: What it shows.
         caption: How to read it.
-        figure: `None` where the data are missing.
+        files: Its `png` and `pdf`; empty where the data are missing.
         missing: The reason then, else empty.
     """
 
     name: str
     title: str
     caption: str
-    figure: Figure | None
+    files: Mapping[str, bytes]
     missing: str
 
 
@@ -78,20 +78,23 @@ def draw(comparison: Comparison) -> list[Picture]:
          f"Solid: mean of the worst {share}; dotted: mean of all samples. Bold lines are means over seeds. The "
          "distance between solid and dotted is the imbalance."),
     ]  # fmt: skip
-    drawn = []
-    for make, title, caption in pictures:
-        try:
-            drawn.append(Picture(make.__name__, title, caption, make(comparison), ""))
-        except MissingDataError as error:
-            drawn.append(Picture(make.__name__, title, caption, None, str(error)))
-    return drawn
+    return [_picture(comparison, *picture) for picture in pictures]
 
 
-def rendered(figure: Figure, kind: str) -> bytes:
-    """Return a figure as `png` or `pdf`; the same figure gives the same bytes."""
+def _picture(comparison: Comparison, make: Callable[[Comparison], Figure], title: str, caption: str) -> Picture:
+    try:
+        figure = make(comparison)
+    except MissingDataError as error:
+        return Picture(make.__name__, title, caption, {}, str(error))
+    files = {"png": _rendered(figure, "png", Software=None), "pdf": _rendered(figure, "pdf", CreationDate=None)}
+    return Picture(make.__name__, title, caption, files, "")
+
+
+def _rendered(figure: Figure, kind: str, **stamp: None) -> bytes:
+    """Return a figure's file, without the stamp that would make it differ each time."""
     output = io.BytesIO()
     with rc_context(_STYLE):
-        figure.savefig(output, format=kind, metadata={"Software": None} if kind == "png" else {"CreationDate": None})
+        figure.savefig(output, format=kind, metadata=stamp)
     return output.getvalue()
 
 
@@ -119,6 +122,7 @@ def trade_off(comparison: Comparison) -> Figure:
             axes.axvline(means.loc[baseline, utility], color=_GREY, linestyle=":", linewidth=1, zorder=1)
             axes.axhline(means.loc[baseline, worst], color=_GREY, linestyle=":", linewidth=1, zorder=1)
         axes.margins(0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     share = f"{100 * comparison.worst_share:g}%"
     up = f"{metric(worst).words},\nmean of the worst {share} (down is better)"
     return _labelled(figure, panels, f"{metric(utility).words} (right is better)", up)
@@ -229,7 +233,7 @@ def _panels(comparison: Comparison, labels: set[str], height: float, share: bool
     columns = min(2, len(groups))
     rows = math.ceil(len(groups) / columns)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height * rows + 0.7), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height * rows + 0.7), dpi=200, layout="constrained")
         grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flatten()
         for axes, title in zip(grid, groups, strict=False):
             axes.set_title(title, fontweight="bold")

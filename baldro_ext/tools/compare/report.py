@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 
 import jinja2
@@ -17,30 +17,17 @@ from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.plots import Picture
 
 
-def render(comparison: Comparison, pictures: Sequence[Picture], images: Mapping[str, bytes], command: str) -> str:
-    """Return the report as HTML.
-
-    Args:
-        comparison: The comparison.
-        pictures: As `plots.draw` returns them.
-        images: The PNG file of each drawn picture, by name.
-        command: The command that made the comparison.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("baldro_ext.tools.compare", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["table"] = _table
+def render(comparison: Comparison, pictures: Sequence[Picture], command: str) -> str:
+    """Return the report as HTML; `command` is the one that made the comparison."""
+    loader = jinja2.PackageLoader("baldro_ext.tools.compare", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"table": _table, "base64": lambda image: base64.b64encode(image).decode()}
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         results=oriented(results(comparison)),
         tests=tests(comparison),
         notes=notes(comparison)[len(comparison.mixed) :],
         pictures=pictures,
-        images={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in images.items()},
         facts=_facts(comparison),
         settings=_settings(comparison.methods),
         command=command,
@@ -49,8 +36,8 @@ def render(comparison: Comparison, pictures: Sequence[Picture], images: Mapping[
 
 
 def _table(table: pd.DataFrame) -> Markup:
-    """Return a table of strings as HTML, every cell escaped."""
-    return Markup(table.rename_axis(index=None).to_html(border=0))
+    """Return a table of strings as HTML, every cell escaped, where long names may break after an underscore."""
+    return Markup(table.rename_axis(index=None).to_html(border=0).replace("_", "_<wbr>"))
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:

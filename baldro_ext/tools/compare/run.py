@@ -39,7 +39,7 @@ class RunResult:
         commands: As typed in the working folder.
         seconds: Training time, if known.
         versions: By package, if known.
-        missing: What the run lacks and how to get it; empty if nothing.
+        missing: What the run lacks, and how to get it.
     """
 
     folders: RunFolders
@@ -55,7 +55,7 @@ class RunResult:
     commands: tuple[str, ...]
     seconds: float | None
     versions: Mapping[str, str]
-    missing: str
+    missing: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -69,31 +69,30 @@ def read_run(folders: RunFolders) -> RunResult:
     Raises:
         BrokenFileError: A file cannot be read.
     """
-    training = HydraRecord.of(folders.training) if folders.training else None
-    evaluating = HydraRecord.of(folders.evaluation) if folders.evaluation else None
+    training, evaluating = HydraRecord.of(folders.training), HydraRecord.of(folders.evaluation)
     study = _optional(folders.evaluation, "study.json")
     state = _optional(folders.training, "trainer_state.json")
     checkpoints = _checkpoints(folders.training)
     logged = [entry for entry in state.get("log_history", ()) if {"step", "epoch"} <= entry.keys()]
     epochs = {0: 0.0, **{int(entry["step"]): float(entry["epoch"]) for entry in logged}}
     evaluation, missing = _final(folders, state, checkpoints)
-    if folders.training and training is None and not study:
-        missing = f"{folders.training} has no .hydra/config.yaml: its seed and model are unknown"
+    if folders.training and not training.exists and not study:
+        missing.append(f"{folders.training} has no .hydra/config.yaml: its seed and model are unknown")
     return RunResult(
         folders=folders,
         label=study.get("label"),
-        trainer=study.get("trainer") or (training.trainer if training else None),
-        base=training.get("trainer.method_args.base") if training else None,
-        seed=_seed(study, training),
-        model=evaluating.model if evaluating else None,
+        trainer=study.get("trainer") or training.trainer,
+        base=training.get("trainer.method_args.base"),
+        seed=_seed(study.get("seed", training.get("trainer.args.seed"))),
+        model=evaluating.model,
         evaluation=evaluation,
         checkpoints={epochs[step]: evaluation for step, evaluation in checkpoints.items() if step in epochs},
-        facts=_facts(folders, training, evaluating, study, evaluation),
+        facts=_facts(folders, training, evaluating if evaluating.exists else training, study, evaluation),
         settings=_settings(training),
-        commands=tuple(record.command for record in (training, evaluating) if record and record.command),
+        commands=tuple(record.command for record in (training, evaluating) if record.command),
         seconds=study.get("training_seconds"),
         versions=study.get("versions") or {},
-        missing=missing,
+        missing=tuple(missing),
     )
 
 
@@ -101,12 +100,11 @@ def _optional(folder: Path | None, name: str) -> dict[str, Any]:
     return read_json(folder / name) if folder and (folder / name).is_file() else {}
 
 
-def _seed(study: Mapping[str, Any], training: HydraRecord | None) -> int | None:
-    seed = study.get("seed", training.get("trainer.args.seed") if training else None)
+def _seed(recorded: Any) -> int | None:
     try:
-        return None if seed is None else int(seed)
+        return None if recorded is None else int(recorded)
     except (TypeError, ValueError):
-        raise BrokenFileError(f"the seed {seed!r} is not a whole number: leave this run out") from None
+        raise BrokenFileError(f"the seed {recorded!r} is not a whole number: leave this run out") from None
 
 
 def _checkpoints(training: Path | None) -> dict[int, Evaluation]:
@@ -118,20 +116,20 @@ def _checkpoints(training: Path | None) -> dict[int, Evaluation]:
 
 def _final(
     folders: RunFolders, state: Mapping[str, Any], checkpoints: Mapping[int, Evaluation]
-) -> tuple[Evaluation, str]:
+) -> tuple[Evaluation, list[str]]:
     """Return the evaluation of the final model, and what is missing if there is none."""
     if folders.evaluation is not None:
-        return read_evaluation(folders.evaluation), ""
+        return read_evaluation(folders.evaluation), []
     training = folders.main
     if not state:
-        return Evaluation(training), f"{training} has no trainer_state.json: its training has not finished"
+        return Evaluation(training), [f"{training} has no trainer_state.json: its training has not finished"]
     if state.get("global_step") in checkpoints:
-        return checkpoints[state["global_step"]], ""
-    return Evaluation(training), f"{training} has no evaluation of its model: run src/eval.py on it"
+        return checkpoints[state["global_step"]], []
+    return Evaluation(training), [f"{training} has no evaluation of its model: run src/eval.py on it"]
 
 
-def _settings(training: HydraRecord | None) -> dict[str, str]:
-    settings = _flat((training.raw.get("trainer") if training else None) or {})
+def _settings(training: HydraRecord) -> dict[str, str]:
+    settings = _flat(training.raw.get("trainer") or {})
     return {key: value for key, value in settings.items() if not key.startswith(_WITHOUT_EFFECT)}
 
 
@@ -144,43 +142,39 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
 
 def _facts(
     folders: RunFolders,
-    training: HydraRecord | None,
-    evaluating: HydraRecord | None,
+    training: HydraRecord,
+    evaluating: HydraRecord,
     study: Mapping[str, Any],
     evaluation: Evaluation,
 ) -> dict[str, str | None]:
-    """Collect the facts from Hydra's records, and from `study.json` where those are missing."""
-    # The training evaluates, too, and its settings count where there is no separate evaluation.
-    evaluated = evaluating or training
+    """Return the facts from Hydra's records, and from `study.json` where those are missing.
 
-    def of(record: HydraRecord | None, *keys: str) -> str | None:
-        return record.get(*keys) if record else None
-
+    `evaluating` is the training's own record where there is no separate evaluation: the training evaluates, too.
+    """
     return {
         "benchmark": evaluation.benchmark or study.get("benchmark"),
-        "model before unlearning": (training.model if training else None) or study.get("model"),
-        "forget split": of(training, "forget_split", "data_split") or study.get("split"),
-        "retain split": of(training, "retain_split"),
-        "evaluated split": of(evaluated, "eval.tofu.forget_split", "eval.muse.data_split"),
-        "holdout split": of(evaluated, "eval.tofu.holdout_split"),
-        "question key": of(evaluated, "eval.tofu.question_key"),
-        "retain logs": _retain_logs(folders, evaluated, study, evaluation),
-        "lm-eval tasks": of(evaluated, "eval.lm_eval.tasks")
+        "model before unlearning": training.model or study.get("model"),
+        "forget split": training.get("forget_split", "data_split") or study.get("split"),
+        "retain split": training.get("retain_split"),
+        "evaluated split": evaluating.get("eval.tofu.forget_split", "eval.muse.data_split"),
+        "holdout split": evaluating.get("eval.tofu.holdout_split"),
+        "question key": evaluating.get("eval.tofu.question_key"),
+        "retain logs": _retain_logs(folders, evaluating, study, evaluation),
+        "lm-eval tasks": evaluating.get("eval.lm_eval.tasks")
         or (str(study["lm_eval"]) if study.get("lm_eval") else None),
     }
 
 
 def _retain_logs(
-    folders: RunFolders, record: HydraRecord | None, study: Mapping[str, Any], evaluation: Evaluation
+    folders: RunFolders, evaluating: HydraRecord, study: Mapping[str, Any], evaluation: Evaluation
 ) -> str | None:
     """Return the retain model's evaluation by name and content."""
-    if record is not None:
-        written, optional = record.retain_logs(evaluation.benchmark or "TOFU")
-    else:
-        written, optional = study.get("retain_logs"), False
+    written, optional = evaluating.retain_logs(evaluation.benchmark or "TOFU")
+    if not evaluating.exists:
+        written = study.get("retain_logs")
     if written is None:
-        return NONE if record or "retain_logs" in study else None
-    starts = (working_folder(folders.evaluation or folders.main), record.working_folder if record else None)
+        return NONE if evaluating.exists or "retain_logs" in study else None
+    starts = (working_folder(folders.evaluation or folders.main), evaluating.working_folder)
     file = next((start / written for start in starts if start and (start / written).is_file()), None)
     if file is None and optional and "forget_quality" not in evaluation.aggregates:
         return NONE
