@@ -1,4 +1,4 @@
-"""Run folders in the framework's layout, written by hand: what train.py and eval.py leave, with made numbers."""
+"""Run folders in the framework's layout, with made-up numbers in what train.py and eval.py leave."""
 
 from __future__ import annotations
 
@@ -75,7 +75,6 @@ class Workspace:
         seed: int = 0,
         model: str = "models/target",
         split: str = "forget10",
-        log: Sequence[Mapping[str, Any]] = (),
         **settings: Any,
     ) -> Path:
         """A finished training with two epochs; `settings` are method_args."""
@@ -102,7 +101,7 @@ class Workspace:
         overrides = [f"trainer={trainer}", "experiment=unlearn/tofu", f"task_name={task}", f"trainer.args.seed={seed}"]
         write_record(path, self.folder, "train", overrides, {"trainer": trainer, "model": "Llama"}, config)
         history = [{"step": n * STEPS_PER_EPOCH, "epoch": float(n)} for n in (0, 1, 2)]
-        state = {"global_step": 2 * STEPS_PER_EPOCH, "log_history": [*history, *log]}
+        state = {"global_step": 2 * STEPS_PER_EPOCH, "log_history": history}
         write(path / "trainer_state.json", state)
         return path
 
@@ -142,7 +141,7 @@ class Workspace:
 
 
 def study(folder: Path, trainers: Sequence[str] = ("NPO", "BalDRO_DV"), seeds: Sequence[int] = (0, 1, 2)) -> Workspace:
-    """A whole study: trainings with an evaluation per epoch and logs, final evaluations, the model before."""
+    """A whole study: trainings with an evaluation per epoch, final evaluations, the model before."""
     workspace = Workspace(folder)
     draw = np.random.default_rng(0)
     hardness = draw.beta(1.2, 3.0, size=40)
@@ -172,7 +171,6 @@ def study(folder: Path, trainers: Sequence[str] = ("NPO", "BalDRO_DV"), seeds: S
                     "forget_quality": float(10 ** draw.normal(-2 + robust, 0.3)),
                     "model_utility": float(draw.normal(0.8, 0.01)),
                 },
-                log=_log(hardness) if robust else (),
                 **({"base": "NPO"} if robust else {"beta": 0.1}),
             )
             path = folder / "saves/eval" / task
@@ -186,23 +184,3 @@ def study(folder: Path, trainers: Sequence[str] = ("NPO", "BalDRO_DV"), seeds: S
                 checkpoint = folder / "saves/unlearn" / task / f"checkpoint-{epoch * STEPS_PER_EPOCH}" / "evals"
                 write_evaluation(checkpoint, {"forget_Q_A_Prob": values, "extraction_strength": values**2})
     return workspace
-
-
-def _log(hardness: np.ndarray) -> list[dict[str, Any]]:
-    """What a BalDRO trainer logs: weights at each step, the hardest samples at the end of each epoch."""
-    steps: list[dict[str, Any]] = [
-        {
-            "step": n,
-            "epoch": n / STEPS_PER_EPOCH,
-            "loss": 5.0 / n,
-            "largest_weight": 0.4 - 0.02 * n,
-            "effective_sample_size": 3.0 + 0.3 * n,
-        }
-        for n in range(1, 2 * STEPS_PER_EPOCH + 1)
-    ]
-    for epoch in (1, 2):
-        order = np.argsort(-hardness)[epoch - 1 :][:5]
-        hardest = {f"forget_set_hardest_{rank}": float(index) for rank, index in enumerate(order, 1)}
-        summary = {"forget_set_loss_worst_decile": 3.0 / epoch, "forget_set_effective_sample_size": 20.0 + epoch}
-        steps.append({"step": epoch * STEPS_PER_EPOCH, "epoch": float(epoch), **summary, **hardest})
-    return steps

@@ -88,7 +88,7 @@ def test_the_page_asks_nobody_for_anything(opened: Callable[[int], webdriver.Chr
     "words", ["python src/train.py trainer=BalDRO_DV", "method_args.base", "models/target", "matplotlib", "forget10"]
 )
 def test_the_report_says_where_its_numbers_come_from(report: Path, words: str) -> None:
-    assert words in report.read_text()
+    assert words in report.read_text().replace("<wbr>", "")
 
 
 def test_names_from_outside_do_not_become_markup(workspace: Workspace, tmp_path: Path) -> None:

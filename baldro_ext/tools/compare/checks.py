@@ -36,7 +36,7 @@ def unknown(runs: Iterable[RunResult]) -> list[str]:
     for run in runs:
         if missing := ", ".join(name for name in _TO_KNOW if run.facts[name] is None):
             lines.setdefault(missing, []).append(run.name)
-    return [f"not checked, because unknown for {', '.join(names)}: {missing}" for missing, names in lines.items()]
+    return [f"not checked, because unknown for {_shortened(names)}: {missing}" for missing, names in lines.items()]
 
 
 def versions(runs: Sequence[RunResult]) -> list[str]:
@@ -56,7 +56,11 @@ def _difference(
             groups.setdefault(value, []).append(run.name)
     if len(groups) < 2:
         return ""
-    return f"{name}: " + "; ".join(f"{show(value)} in {', '.join(names)}" for value, names in groups.items())
+    return f"{name}: " + "; ".join(f"{show(value)} in {_shortened(names)}" for value, names in groups.items())
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _ends(indices: tuple[str, ...]) -> str:

@@ -96,7 +96,7 @@ def _sd(values: pd.Series) -> float:
 
 
 def compare(
-    folders: Sequence[str | Path],
+    folders: str | Path | Sequence[str | Path],
     baseline: str | None = None,
     metrics: Sequence[str] = (),
     worst_share: float = 0.1,
@@ -105,7 +105,7 @@ def compare(
     """Read runs and put them side by side.
 
     Args:
-        folders: Of trainings or evaluations, folders that hold many, or patterns.
+        folders: Of trainings or evaluations, folders that contain many, or patterns; one or several.
         baseline: A method's label, `OWN_BASE`, or `None` for NPO or else the first method that is not BalDRO.
         metrics: Keys such as `model_utility` or `forget_Q_A_Prob.worst`; empty for the usual ones.
         worst_share: Share of the samples that counts as worst, in (0, 1].
@@ -120,6 +120,7 @@ def compare(
         raise NothingToCompareError(
             f"--worst-share {worst_share:g} is not a share: use a number in (0, 1], such as 0.1"
         )
+    folders = [folders] if isinstance(folders, str | Path) else folders
     runs, before, retain = _without_references([read_run(run) for run in find_runs(folders)])
     methods = group(runs)
     mixed = checks.differences(methods)
