@@ -40,7 +40,7 @@ def compare(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Put finished runs side by side: a table, three pictures, one report.
+    """Put finished runs side by side: table, pictures, report.
 
     Reads what the framework's train.py and eval.py and `baldro run` wrote, groups runs that differ in the seed alone,
     and compares each method with a baseline. Writes comparison.{md,csv,tex,json}, the pictures and report.html into
