@@ -46,8 +46,8 @@ def test_wilcoxon_is_left_out_where_it_cannot_fall_below_one_in_twenty(n: int, t
     [
         ([], "no common seed"),
         ([0.1], "one common seed"),
-        ([0.0, 0.0], "the same difference"),
-        ([0.1, 0.1, 0.1], "the same difference"),
+        ([0.0, 0.0], "equal differences"),
+        ([0.1, 0.1, 0.1], "equal differences"),
         ([0.1, math.inf], "logarithm"),
         ([0.1, math.nan], "logarithm"),
     ],

@@ -62,6 +62,6 @@ def paired(gains: pd.Series) -> Paired:
         return Paired(n, gain, better, worse, note="one common seed: no test")
     # Equal differences have no spread to test against; their last digits differ by rounding.
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
-        return Paired(n, gain, better, worse, note="the same difference in every seed: no test")
+        return Paired(n, gain, better, worse, note="equal differences: no test")
     p_wilcoxon = float(stats.wilcoxon(values).pvalue) if n >= WILCOXON_FROM else None
     return Paired(n, gain, better, worse, float(stats.ttest_1samp(values, 0.0).pvalue), p_wilcoxon)
