@@ -185,8 +185,7 @@ def _require(loss: str, name: str, value: float, *, positive: bool = False, at_l
         raise ValueError(f"{name}={value} does not suit {loss}: use {kind}")
 
 
-# The formulas in PyTorch alone, in the line length of open-unlearning: `baldro upstream` proposes them there word for
-# word, and tests/test_upstream.py fails where the copies differ.
+# The formulas alone, as `baldro upstream` copies them: tests/test_upstream.py fails where the copies differ.
 
 
 def npo_losses(log_probs: Tensor, ref_log_probs: Tensor, beta: float) -> Tensor:

@@ -259,8 +259,7 @@ def _float64(losses: Tensor) -> Tensor:
     return exact
 
 
-# The formulas in PyTorch alone, in the line length of open-unlearning: `baldro upstream` proposes them there word for
-# word, and tests/test_upstream.py fails where the copies differ.
+# The formulas alone, as `baldro upstream` copies them: tests/test_upstream.py fails where the copies differ.
 
 
 def donsker_varadhan_weights(losses: Tensor, beta: float) -> Tensor:

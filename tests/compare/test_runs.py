@@ -151,7 +151,7 @@ def test_a_seed_that_comes_twice_is_refused(workspace: Workspace) -> None:
 
 def test_a_job_of_a_sweep_is_known_by_the_record_below_multirun(workspace: Workspace) -> None:
     workspace.run("task")
-    trained = (workspace.unlearn / "task").rename(workspace.unlearn / "tofu_forget10_Llama_BalDRO_G_seed=4")
+    trained = (workspace.unlearn / "task").rename(workspace.unlearn / "tofu_forget10_Llama_BalDRO_G_seed-4")
     shutil.rmtree(trained / ".hydra")
     config = {
         "mode": "unlearn",
