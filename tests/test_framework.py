@@ -1,18 +1,22 @@
-"""Checkouts are made by real git, from small repositories, in real processes."""
+"""Checkouts of the framework: made by real git, from a small repository, and the commands that keep them."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from typer.testing import CliRunner
 
+from baldro_ext.tools.cli import app
 from baldro_ext.tools.framework import (
     GENERATIONS,
     PRIMARY,
@@ -25,6 +29,7 @@ from baldro_ext.tools.framework import (
     generation,
     install,
     location,
+    made_for,
     state,
 )
 from baldro_ext.tools.git import GitError
@@ -36,6 +41,7 @@ from baldro_ext.tools.framework import Generation, install
 say = lambda message: print(message, file=sys.stderr, flush=True)
 print(*install(Generation(*sys.argv[1:6]), sys.argv[6], notify=say))
 """
+run = CliRunner().invoke
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -68,8 +74,15 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gen(source: Path) -> Generation:
-    return Generation("T1", git(source, "rev-parse", "HEAD~1"), "4.51.3", "0.4.11", "for tests")
+def gen(source: Path) -> Iterator[Generation]:
+    """One of two generations of the small repository, which are known here instead of the real ones."""
+    commit, real = git(source, "rev-parse", "HEAD~1"), dict(GENERATIONS)
+    GENERATIONS.clear()
+    GENERATIONS["T1"] = Generation("T1", commit, "4.51.3", "0.4.11", "for tests")
+    GENERATIONS["T2"] = Generation("T2", commit, "5.5.4", "0.4.11", "for tests")
+    yield GENERATIONS["T1"]
+    GENERATIONS.clear()
+    GENERATIONS.update(real)
 
 
 def start_install(gen: Generation, source: str) -> subprocess.Popen[str]:
@@ -82,21 +95,18 @@ def snapshot(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
 
 
-def partials(gen: Generation) -> list[Path]:
-    return list(location(gen).parent.glob("*.partial-*"))
+def folders(gen: Generation) -> list[str]:
+    return [path.name for path in location(gen).parent.iterdir() if path.is_dir()]
 
 
-def test_three_generations_are_pinned_by_full_commit() -> None:
+def test_generations_are_pinned_by_full_commit() -> None:
     assert list(GENERATIONS) == ["G1", "G2", "G3"]
     assert all(len(bytes.fromhex(gen.commit)) == 20 for gen in GENERATIONS.values())
     assert PRIMARY in GENERATIONS
 
 
-def test_location_is_under_the_cache_and_names_generation_and_commit(cache: Path) -> None:
+def test_location_is_in_the_cache_and_names_generation_and_commit(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert location(GENERATIONS["G2"]) == cache / "open-unlearning" / "G2-4ad738a"
-
-
-def test_location_defaults_to_the_cache_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BALDRO_CACHE", "")
     assert location(GENERATIONS["G2"]).is_absolute()
     assert "baldro_ext" in location(GENERATIONS["G2"]).parts
@@ -107,35 +117,29 @@ def test_name_is_found_in_any_case(name: str) -> None:
     assert generation(name) is GENERATIONS["G2"]
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"), [("g22", "there are G1, G2, G3; did you mean G2"), ("main", "there are G1, G2, G3$")]
-)
-def test_unknown_name_lists_the_names_and_the_closest(name: str, answer: str) -> None:
-    with pytest.raises(ValueError, match=answer):
+@pytest.mark.parametrize(("name", "closest"), [("g22", "; did you mean G2"), ("main", "$")])
+def test_unknown_name_lists_the_names_and_the_closest(name: str, closest: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}'.* G1, G2, G3{closest}"):
         generation(name)
 
 
-@pytest.mark.parametrize("kind", ["clone", "bare", "url", "relative path", "bundle"])
+def test_generation_for_a_version_of_transformers() -> None:
+    assert made_for("4.51.3") is GENERATIONS["G2"]
+    with pytest.raises(FrameworkError, match=r"4\.50\.0.* 4\.45\.1 \(G1\), 4\.51\.3 \(G2\), 5\.5\.4 \(G3\)"):
+        made_for("4.50.0")
+
+
+@pytest.mark.parametrize("kind", ["clone", "bare", "url", "relative path"])
 def test_install_takes_the_pinned_commit_from_any_git_source(
     kind: str, gen: Generation, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(source, "clone", "--quiet", "--bare", str(source), str(tmp_path / "bare.git"))
-    git(source, "bundle", "create", str(tmp_path / "all.bundle"), "--all")
     monkeypatch.chdir(tmp_path)
     spelled = {"clone": str(source), "bare": str(tmp_path / "bare.git"), "url": source.as_uri()}
-    spelled |= {"relative path": "source", "bundle": str(tmp_path / "all.bundle")}
-    path, new = install(gen, spelled[kind])
-    assert (path, new) == (location(gen), True)
-    assert git(path, "rev-parse", "HEAD") == gen.commit
-    assert (path / "train.py").read_text() == "first\n"
-    assert checkout(gen) == path
-
-
-def test_install_takes_the_source_from_the_environment(
-    gen: Generation, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPEN_UNLEARNING_REPO", str(source))
-    assert install(gen) == (location(gen), True)
+    assert install(gen, spelled.get(kind, "source")) == (location(gen), True)
+    assert git(location(gen), "rev-parse", "HEAD") == gen.commit
+    assert (location(gen) / "train.py").read_text() == "first\n"
+    assert checkout(gen) == location(gen)
 
 
 def test_second_install_touches_nothing_and_needs_no_source(gen: Generation, source: Path) -> None:
@@ -143,17 +147,6 @@ def test_second_install_touches_nothing_and_needs_no_source(gen: Generation, sou
     before = snapshot(path.parent)
     assert install(gen, "/nowhere") == (path, False)
     assert snapshot(path.parent) == before
-
-
-def test_install_falls_back_when_the_server_refuses_single_commits(
-    gen: Generation, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In the old protocol a server hands out the tips of branches only.
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", "protocol.version")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "0")
-    path, _ = install(gen, source.as_uri())
-    assert git(path, "rev-parse", "HEAD") == gen.commit
 
 
 def test_settings_of_the_user_do_not_alter_the_content(
@@ -164,9 +157,10 @@ def test_settings_of_the_user_do_not_alter_the_content(
     hook.write_text("#!/bin/sh\necho changed > train.py\n")
     hook.chmod(0o755)
     user = tmp_path / "gitconfig"
-    user.write_text(f"[core]\n autocrlf = true\n hooksPath = {hook.parent}\n")
+    # In the old protocol a server hands out the tips of branches only.
+    user.write_text(f"[core]\n autocrlf = true\n hooksPath = {hook.parent}\n[protocol]\n version = 0\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(user))
-    path, _ = install(gen, str(source))
+    path, _ = install(gen, source.as_uri())
     assert (path / "train.py").read_bytes() == b"first\n"
 
 
@@ -180,26 +174,18 @@ def test_repository_of_a_running_git_hook_is_left_alone(
     assert snapshot(source) == before
 
 
-def test_unreachable_source_is_named_with_the_two_ways_out(gen: Generation, tmp_path: Path) -> None:
-    with pytest.raises(SourceError) as caught:
-        install(gen, str(tmp_path / "nowhere"))
-    message = str(caught.value)
-    assert f"from {tmp_path / 'nowhere'}\n" in message
-    assert "git says: fatal: " in message
-    assert "Check the network" in message
-    assert "OPEN_UNLEARNING_REPO=/path/to/open-unlearning baldro framework install T1" in message
-    assert not location(gen).exists()
-    assert not partials(gen)
-
-
-def test_wrong_source_is_told_from_an_unreachable_one(gen: Generation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["unreachable", "another repository"])
+def test_bad_source_is_named_with_what_to_do(fault: str, gen: Generation, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    other.mkdir()
-    git(other, "init", "--quiet")
-    git(other, "commit", "--quiet", "--allow-empty", "--message", "another project")
-    with pytest.raises(SourceError, match=f"commit {gen.commit} is not in it"):
+    if fault == "another repository":
+        other.mkdir()
+        git(other, "init", "--quiet")
+        git(other, "commit", "--quiet", "--allow-empty", "--message", "another project")
+    with pytest.raises(SourceError) as caught:
         install(gen, str(other))
-    assert not partials(gen)
+    for part in (gen.commit, f"from {other}\n", "git says: fatal: ", "OPEN_UNLEARNING_REPO=", "framework install T1"):
+        assert part in str(caught.value)
+    assert folders(gen) == []
 
 
 def test_password_in_the_source_is_not_printed(gen: Generation) -> None:
@@ -215,7 +201,7 @@ def test_two_processes_at_once_make_one_checkout(gen: Generation, source: Path) 
     printed = [process.communicate(timeout=60)[0].split() for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert sorted(new for _, new in printed) == ["False", "True"]
-    assert [path.name for path in location(gen).parent.iterdir() if path.is_dir()] == [location(gen).name]
+    assert folders(gen) == [location(gen).name]
 
 
 def test_waiting_for_another_process_is_said(gen: Generation, source: Path) -> None:
@@ -224,35 +210,66 @@ def test_waiting_for_another_process_is_said(gen: Generation, source: Path) -> N
     with FileLock(path.with_name(f".{path.name}.lock")):
         process = start_install(gen, str(source))
         assert process.stderr is not None
-        assert "another process is installing it; waiting" in process.stderr.readline()
+        assert "waiting" in process.stderr.readline()
         assert not path.exists()
     assert process.communicate(timeout=60)[0].split() == [str(path), "True"]
 
 
 def test_killed_install_is_cleaned_up_by_the_next(gen: Generation, source: Path) -> None:
+    location(gen).parent.mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
         process = start_install(gen, f"git://127.0.0.1:{silent.getsockname()[1]}/repo")
         deadline = time.monotonic() + 30
-        while not partials(gen) and time.monotonic() < deadline:
+        while not folders(gen) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.kill()
         process.communicate(timeout=30)
-        assert partials(gen)
-        assert not location(gen).exists()
+        assert len(folders(gen)) == 1
         assert state(gen).kind == "missing"
     assert install(gen, str(source)) == (location(gen), True)
-    assert not partials(gen)
+    assert folders(gen) == [location(gen).name]
 
 
-def test_modified_checkout_is_refused_and_kept(gen: Generation, source: Path) -> None:
-    path, _ = install(gen, str(source))
+def edit(path: Path, gen: Generation) -> str:
     (path / "train.py").write_text("mine\n")
-    assert (state(gen).kind, state(gen).details) == ("modified", ("train.py",))
-    with pytest.raises(FrameworkModifiedError, match=r"has changes: train\.py\nMove it aside with: mv "):
+    return "train.py"
+
+
+def commit(path: Path, gen: Generation) -> str:
+    git(path, "commit", "--quiet", "--allow-empty", "--message", "mine")
+    return git(path, "rev-parse", "HEAD")
+
+
+def replace_the_commit_behind_its_hash(path: Path, gen: Generation) -> str:
+    edit(path, gen)
+    git(path, "add", ".")
+    git(path, "replace", gen.commit, commit(path, gen))
+    git(path, "update-ref", "--no-deref", "HEAD", gen.commit)
+    assert git(path, "status", "--porcelain") == "", "git by itself believes it"
+    return "train.py"
+
+
+def move_the_repository_one_folder_up(path: Path, gen: Generation) -> str:
+    shutil.move(path / ".git", path.parent / ".git")
+    return "not a git checkout"
+
+
+@pytest.mark.parametrize(
+    "change", [edit, commit, replace_the_commit_behind_its_hash, move_the_repository_one_folder_up]
+)
+def test_changed_checkout_is_refused_and_kept(
+    change: Callable[[Path, Generation], str], gen: Generation, source: Path
+) -> None:
+    path, _ = install(gen, str(source))
+    named = change(path, gen)
+    before = snapshot(path)
+    assert state(gen).kind == "modified"
+    assert named in ", ".join(state(gen).details)
+    with pytest.raises(FrameworkModifiedError, match=rf"{named}.*\n.*mv (?s:.*)baldro framework install T1"):
         install(gen, str(source))
-    assert (path / "train.py").read_text() == "mine\n"
-    with pytest.raises(FrameworkMissingError, match="reset --hard"):
+    with pytest.raises(FrameworkModifiedError, match=named):
         checkout(gen)
+    assert snapshot(path) == before
 
 
 def test_untracked_files_are_results_of_runs_not_modifications(gen: Generation, source: Path) -> None:
@@ -262,51 +279,88 @@ def test_untracked_files_are_results_of_runs_not_modifications(gen: Generation, 
     assert checkout(gen) == path
 
 
-def test_checkout_moved_to_another_commit_is_detected_and_kept(gen: Generation, source: Path) -> None:
-    path, _ = install(gen, str(source))
-    git(path, "commit", "--quiet", "--allow-empty", "--message", "mine")
-    mine = git(path, "rev-parse", "HEAD")
-    assert (state(gen).kind, state(gen).details) == ("wrong commit", (mine,))
-    with pytest.raises(FrameworkModifiedError, match=f"found {mine}, want {gen.commit}"):
-        install(gen, str(source))
-    with pytest.raises(FrameworkMissingError):
-        checkout(gen)
-    assert git(path, "rev-parse", "HEAD") == mine
-
-
-def test_commit_replaced_behind_its_hash_is_detected(gen: Generation, source: Path) -> None:
-    path, _ = install(gen, str(source))
-    (path / "train.py").write_text("tampered\n")
-    git(path, "add", ".")
-    git(path, "commit", "--quiet", "--message", "tampered")
-    tampered = git(path, "rev-parse", "HEAD")
-    git(path, "replace", gen.commit, tampered)
-    git(path, "update-ref", "--no-deref", "HEAD", gen.commit)
-    assert git(path, "status", "--porcelain") == ""  # git by itself believes it
-    assert state(gen).kind == "modified"
-
-
-def test_folder_inside_another_repository_is_not_taken_for_it(gen: Generation, source: Path) -> None:
-    location(gen).mkdir(parents=True)
-    git(location(gen).parent, "clone", "--quiet", str(source), "clone")
-    shutil.move(location(gen).parent / "clone" / ".git", location(gen).parent / ".git")
-    git(location(gen).parent, "checkout", "--quiet", "--force", "--detach", gen.commit)
-    assert (state(gen).kind, state(gen).details) == ("wrong commit", ("no git checkout",))
-
-
-def test_missing_checkout_says_how_to_install_it() -> None:
-    with pytest.raises(FrameworkMissingError, match="baldro framework install G2") as caught:
-        checkout("g2")
-    assert "OPEN_UNLEARNING_REPO=" in str(caught.value)
-
-
 def test_missing_git_is_said(gen: Generation, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(GitError, match="git is not on the PATH: install it"):
+    with pytest.raises(GitError, match="PATH: install it"):
         install(gen, str(source))
 
 
 def test_cache_that_cannot_be_written_is_said(gen: Generation, source: Path, cache: Path) -> None:
     cache.write_text("a file, not a folder")
-    with pytest.raises(FrameworkError, match=r"cannot use .*\n.*set BALDRO_CACHE"):
+    with pytest.raises(FrameworkError, match=rf"{cache}.*\n.*BALDRO_CACHE"):
         install(gen, str(source))
+
+
+# The commands.
+
+
+def test_install_prints_one_aligned_line_per_generation(gen: Generation, source: Path) -> None:
+    first = run(app, ["framework", "install", "--source", str(source)])
+    assert first.exit_code == 0
+    paths = [str(location(gen)) for gen in GENERATIONS.values()]
+    assert [line.split()[0] for line in first.stdout.splitlines()] == ["T1", "T2"]
+    assert [line.split()[-1] for line in first.stdout.splitlines()] == paths
+    assert len({line.index("installed now") for line in first.stdout.splitlines()}) == 1
+    again = run(app, ["framework", "install", "t2"])
+    assert (again.exit_code, again.stdout.split()[0]) == (0, "T2")
+    assert "already there" in again.stdout
+
+
+def test_install_takes_the_source_from_the_environment(gen: Generation, source: Path) -> None:
+    assert run(app, ["framework", "install", "T1"], env={"OPEN_UNLEARNING_REPO": str(source)}).exit_code == 0
+
+
+def test_install_of_an_unknown_generation_suggests_the_closest_and_installs_none(gen: Generation, source: Path) -> None:
+    result = run(app, ["framework", "install", "T1", "T11", "--source", str(source)])
+    assert result.exit_code == 2
+    assert "'T11': there are T1, T2; did you mean T1?" in result.stderr
+    assert not location(gen).exists()
+
+
+def test_install_from_a_bad_source_exits_with_3(gen: Generation, tmp_path: Path) -> None:
+    result = run(app, ["framework", "install", "T1", "--source", str(tmp_path / "gone")])
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"{tmp_path / 'gone'}" in result.stderr
+
+
+def test_install_refuses_a_modified_checkout_with_4_and_still_serves_the_others(gen: Generation, source: Path) -> None:
+    path, _ = install(gen, str(source))
+    edit(path, gen)
+    result = run(app, ["framework", "install", "--source", str(source)])
+    assert result.exit_code == 4
+    assert "train.py" in result.stderr
+    assert result.stdout.startswith("T2")
+
+
+def test_path_prints_the_path_and_nothing_else(gen: Generation, source: Path) -> None:
+    path, _ = install(gen, str(source))
+    result = run(app, ["framework", "path", "t1"])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path}\n", "")
+
+
+@pytest.mark.parametrize(("status", "code"), [("missing", 2), ("modified", 4)])
+def test_path_of_no_usable_checkout_says_what_to_do(status: str, code: int, gen: Generation, source: Path) -> None:
+    if status == "modified":
+        edit(install(gen, str(source))[0], gen)
+    result = run(app, ["framework", "path", "T1"])
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert "baldro framework install T1\n" in result.stderr
+
+
+def test_missing_checkout_says_how_to_install_it() -> None:
+    with pytest.raises(FrameworkMissingError, match=r"G2(?s:.*)OPEN_UNLEARNING_REPO=.*baldro framework install G2"):
+        checkout(GENERATIONS["G2"])
+
+
+def test_list_as_json_has_full_commits_and_states(gen: Generation, source: Path) -> None:
+    path, _ = install(gen, str(source))
+    first, second = json.loads(run(app, ["framework", "list", "--json"]).stdout)
+    assert (first["state"], second["state"]) == ("installed", "missing")
+    assert (first["commit"], first["path"], first["primary"]) == (gen.commit, str(path), False)
+
+
+def test_list_is_an_aligned_table_and_says_what_to_install() -> None:
+    result = run(app, ["framework", "list"])
+    head, *rows = result.stdout.splitlines()
+    assert [row[head.index("state") :].split()[0] for row in rows] == ["missing"] * 3
+    assert "baldro framework install G1 G2 G3" in result.stderr

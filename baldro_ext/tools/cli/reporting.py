@@ -1,9 +1,9 @@
-"""What the commands print in common: errors for people, and aligned columns."""
+"""How commands end: errors for people instead of tracebacks, and interruptions."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
@@ -12,14 +12,14 @@ from baldro_ext.errors import BaldroError
 
 
 def report(error: BaldroError) -> int:
-    """Print an error's message to standard error; return the exit status it asks for."""
+    """Print the message of an error to standard error; return its exit code."""
     typer.echo(f"Error: {error}", err=True)
     return error.exit_code
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """End the command with the message and exit status of an error for people, without a traceback."""
+    """End the command with the message and exit code of a BaldroError, without a traceback."""
     try:
         yield
     except BaldroError as error:
@@ -28,17 +28,12 @@ def reported() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """End the command with 130 at Ctrl-C, and at SIGTERM alike, so that the commands that it runs are ended too."""
+    """End the command with exit code 130 on Ctrl-C or SIGTERM, after the commands that it runs have ended."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted. What is finished is kept: the same command goes on from here.", err=True)
+        typer.echo("\nInterrupted. What is finished is kept: the same command continues from here.", err=True)
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Return the cells as one line, each padded to its width."""
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
