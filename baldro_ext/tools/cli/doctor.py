@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +14,13 @@ from baldro_ext.tools.cli.reporting import reported
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what was seen, and the findings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the environment and the checks.")] = False,
 ) -> None:
-    """Show what is installed, and what would go wrong.
+    """Check this environment for known problems.
 
-    Looks at versions, GPUs, the framework and its plugin in the environment it runs in, and at the current
-    folder if that is a checkout of open-unlearning. `fails` marks what ends a command with an error, `note` what
-    to know; below is the cure.
+    Looks at versions, GPUs, the framework and its plugin, and at the current folder if it is a checkout of
+    open-unlearning. "fails" marks what ends a command with an error, "note" what is good to know; the line below says
+    what to do.
 
     \b
     Examples:
@@ -30,23 +30,21 @@ def doctor(
     \b
     Exit codes: 0 nothing fails, 1 something would.
     """
-    from baldro_ext.tools.doctor import diagnose, look_around
+    from baldro_ext.tools.doctor import inspect_environment, run_checks
 
     with reported():
-        seen = look_around(Path.cwd())
-    findings = diagnose(seen)
+        here = inspect_environment(Path.cwd())
+    checks = list(run_checks(here))
     if as_json:
-        record = {"seen": dataclasses.asdict(seen), "findings": [dataclasses.asdict(finding) for finding in findings]}
+        record = {"environment": asdict(here), "checks": [asdict(check) for check in checks]}
         typer.echo(json.dumps(record, indent=2, default=str))
     else:
-        width = max(len(finding.subject) for finding in findings)
-        for finding in findings:
-            typer.echo(_wrapped(f"{finding.level:5}  {finding.subject:{width}}  ", finding.what))
-            if finding.cure:
-                typer.echo(_wrapped(f"{'':{width + 7}}  ", finding.cure))
-    if any(finding.level == "fails" for finding in findings):
+        indent = 9 + max(len(check.subject) for check in checks)
+        for check in checks:
+            head = f"{check.level:5}  {check.subject}".ljust(indent)
+            for first, text in ((head, check.found), (" " * indent, check.fix)):
+                typer.echo(
+                    textwrap.fill(text, 120, initial_indent=first, subsequent_indent=" " * indent), nl=bool(text)
+                )
+    if any(check.level == "fails" for check in checks):
         raise typer.Exit(1)
-
-
-def _wrapped(head: str, text: str) -> str:
-    return textwrap.fill(text, 120, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
