@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "baldro_ext"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "baldro_ext"
+METHOD = sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("open_unlearning/*.py")])
 
 MAY_IMPORT = {
     "errors": set(),
@@ -51,6 +55,24 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def libraries(path: Path) -> set[str]:
+    """The installed packages that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"baldro_ext"}
+
+
+def required() -> set[str]:
+    """The packages that come with `pip install baldro_ext`, without extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
+    return names - {"hydra-core"} | {"hydra"}
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -77,15 +99,19 @@ def test_the_host_imports_the_method_and_no_tool(path: Path) -> None:
     assert imports(path) <= {*MAY_IMPORT, "open_unlearning"}
 
 
+@pytest.mark.parametrize("path", METHOD, ids=name_of)
+def test_the_method_needs_no_extra(path: Path) -> None:
+    frameworks_own = {"trainer", "evals"} if path.parent.name == "open_unlearning" else set()
+    assert libraries(path) <= required() | frameworks_own
+
+
 @pytest.mark.parametrize("name", sorted(MAY_IMPORT.keys() - {"adversary", "weightings"}))
 def test_only_the_adversary_brings_numbers_to_the_cpu(name: str) -> None:
     """`weightings` does it too, for people who call it alone, with numbers from any device."""
     assert not re.findall(r"\.cpu\(\)|\.double\(\)|\.item\(\)|[( ]\"cpu\"[,)]", source(name))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.glob("*.py")) + sorted(PACKAGE.glob("open_unlearning/*.py")), ids=name_of
-)
+@pytest.mark.parametrize("path", METHOD, ids=name_of)
 def test_only_compat_asks_for_versions(path: Path) -> None:
     asks = re.search(r"packaging|(torch|transformers|peft|accelerate)\.__version__", path.read_text(encoding="utf-8"))
     assert not asks or path.name == "compat.py"

@@ -1,25 +1,19 @@
-"""The `baldro` command: its modules parse and print; the work is done by the modules they call.
+"""The command `baldro`. The modules here parse and print; the modules they call do the work.
 
-Exit codes
-    0  done
-    1  the machine does not allow it: git is not installed, a folder cannot be written, a command failed;
-       or `doctor` found something that would fail
-    2  wrong usage (command, option, generation, run), or `framework path` has no verified checkout to name
-    3  the git source cannot be reached or lacks the pinned commit
-    4  refused: what is there is not what the command made or knows, and stays as it is; or runs do not belong together
+They import what takes long (torch, pandas, matplotlib) inside the command that needs it, so that help is fast.
 """
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from baldro_ext.tools.cli import bench, compare, demo, doctor, framework, run, upstream, workspace
 from baldro_ext.tools.cli.commands import Group
+from baldro_ext.tools.framework import installed
 
-# Plain text, so that help and errors look the same in a terminal, a log file and a pipe.
+# Plain text: help and errors look the same in a terminal, a log file and a pipe.
 app = typer.Typer(
     name="baldro",
     cls=Group,
@@ -32,10 +26,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"baldro-ext {metadata.version('baldro-ext')}")
-        except metadata.PackageNotFoundError:
-            typer.echo("baldro-ext (run from source, not installed)")
+        typer.echo(f"baldro-ext {installed('baldro-ext') or '(run from source, not installed)'}")
         raise typer.Exit
 
 
@@ -51,12 +42,13 @@ def main(
     Start with: baldro demo
 
     \b
-    Exit codes
+    Exit codes of all commands
       0  done
-      1  the machine does not allow it, or a command failed
-      2  wrong usage, or nothing there to name
+      1  the environment is not usable (git missing, folder not writable), or a command failed
+      2  wrong usage: no such command, option, run or checkout
       3  the git source cannot be reached or lacks the pinned commit
-      4  refused: what is there is not baldro's, and stays as it is
+      4  refused: existing files were not made by baldro and were not changed, or runs cannot be compared
+      130  interrupted; the same command continues where it stopped
     """
 
 
