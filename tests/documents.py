@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -13,19 +11,6 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 _PROGRAM = r"(?:[A-Z_]+=\S+ )*(?:accelerate|baldro|bash|cd|git|make|pip|pytest|python|ruff|torchrun|\.venv/\S+)(?= )"
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A command as a reader would type it, and the document that shows it."""
-
-    document: str
-    text: str
-
-    @property
-    def words(self) -> list[str]:
-        """Its words, as a shell splits them."""
-        return shlex.split(self.text)
 
 
 def _expanded(text: str) -> str:
@@ -37,19 +22,20 @@ def _expanded(text: str) -> str:
     return text
 
 
-def commands() -> list[Shown]:
-    """Return every command in an indented or fenced block, and in `code` of a sentence, without its comment."""
-    found = []
+def commands() -> dict[str, str]:
+    """Return every command in an indented or fenced block, and in `code` of a sentence, and a document that shows it."""
+    shown = {}
     for path in DOCUMENTS:
         text = _expanded(re.sub(r"\\\n\s*", "", path.read_text()))
-        for _, language, block in _FENCE.findall(text):
-            if language in ("bash", "sh", "shell", "console"):
-                found += [Shown(path.name, line) for line in block.splitlines() if re.match(_PROGRAM, line)]
         prose = _FENCE.sub("", text)
-        found += [Shown(path.name, line) for line in re.findall(rf"^ {{4,}}({_PROGRAM}.*)$", prose, re.MULTILINE)]
-        spans = re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(r"^ {4,}.*$", "", prose, flags=re.MULTILINE))
-        found += [Shown(path.name, " ".join(span.split())) for span in spans if re.match(_PROGRAM, span)]
-    return [Shown(shown.document, re.sub(r"\s+# .*", "", shown.text)) for shown in found]
+        shell = [block for _, language, block in _FENCE.findall(text) if language in ("bash", "sh", "shell", "console")]
+        lines = [line for block in shell for line in block.splitlines()]
+        lines += re.findall(r"^ {4,}(.*)$", prose, re.MULTILINE)
+        lines += re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(r"^ {4,}.*$", "", prose, flags=re.MULTILINE))
+        for line in lines:
+            if re.match(_PROGRAM, line):
+                shown[re.sub(r"\s+", " ", re.sub(r"\s+# .*", "", line))] = path.name
+    return shown
 
 
 def python_blocks() -> list[tuple[str, str]]:

@@ -1,120 +1,113 @@
-"""Every command in the documents runs, or is composed, or is in a table that says why not.
+"""Every command in the documents is checked, or is in a table that says why not; the Python there runs.
 
-A new document is found by itself. A new command needs a line in `RULES` only where none of them fits.
+A new document is found by itself. A new kind of command needs a line in `CHECKED` or `EXCUSED`.
 """
 
 from __future__ import annotations
 
 import doctest
+import itertools
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbclient
 import nbformat
 import pytest
+import typer
 from typer.main import get_command
 
 from baldro_ext import losses
 from baldro_ext.tools.cli import app
 
 from . import test_losses
-from .documents import ROOT, Shown, commands, python_blocks
+from .documents import DOCUMENTS, ROOT, commands, python_blocks
 
-
-class Rule(NamedTuple):
-    """How the commands that match a pattern are tried, and why not simply by typing them."""
-
-    pattern: str
-    how: str
-    why: str = ""
-
-
-RULES = (
-    Rule(r"\bsrc/(train|eval)\.py\b", "compose", "they need a GPU and models; those for a CPU run as well"),
-    Rule(r"^make quality$", "elsewhere", "the framework's own; test_upstream.py does what it does"),
-    Rule(r"^(\S+=\S+ )?make ", "plan", "they install environments, or run these very tests"),
-    Rule(r"^(\S*/)?baldro workspace tofu toy$", "elsewhere", "the fixture `toy` makes the folder by it"),
-    Rule(r"^(\S*/)?baldro workspace\b", "elsewhere", "test_benchmarks.py makes a small one"),
-    Rule(r"^(\S+=\S+ )*(\S*/)?baldro demo\b", "elsewhere", "test_demo.py runs it in a folder of its own"),
-    Rule(r"baldro framework install\b", "elsewhere", "test_framework.py and test_cli.py install a small repository"),
-    Rule(r"^(\S*/)?baldro (--help|doctor|framework (list|path)|\w+ --help)", "run"),
-    Rule(
-        r"^baldro (run|compare|bench|upstream)\b",
-        "parse",
-        "they take long, or need runs or a clone; each has its tests",
-    ),
-    Rule(r"^python -m tests\.gpu\.", "elsewhere", "they need a GPU"),
-    Rule(r"^python -m tests\.", "run"),
-    Rule(r"^(\S*python -m )?(pytest|ruff)\b", "elsewhere", "they are what `make test` runs"),
-    Rule(r"^(python -m )?pip (install|wheel)\b", "elsewhere", "test_registration.py makes and installs a wheel"),
-    Rule(r"^bash \.ci/run$", "elsewhere", "it runs these tests"),
-    Rule(r"^accelerate launch$", "elsewhere", "a name in a sentence, no command"),
-    Rule(r"^python setup_data\.py\b", "elsewhere", "it downloads, and is the framework's own"),
-)
-
-
-def rule(shown: Shown) -> Rule | None:
-    """Return the first rule that fits."""
-    return next((rule for rule in RULES if re.search(rule.pattern, shown.text)), None)
+CHECKED = {
+    "compose": r"\bsrc/(train|eval)\.py\b",  # in with_framework/test_documents.py; those for a CPU run there, too
+    "baldro": r"^(\S+=\S+ )*(\S*/)?baldro\b",
+    "make": r"^(\S+=\S+ )*make (?!quality)",
+    "run": r"^python -m tests\.(?!gpu)",
+}
+"""How commands are checked, by a pattern; what the commands do is tested beside the code."""
+EXCUSED = {
+    r"^make quality$": "the framework's own; test_upstream.py does what it does",
+    r"^python -m tests\.gpu\.": "they need a GPU",
+    r"^(\S*python -m )?(pytest|ruff)\b": "they are what `make test` runs",
+    r"^(python -m )?pip (install|wheel)\b": "test_registration.py makes and installs a wheel",
+    r"^bash \.ci/run$": "it runs these tests",
+    r"^accelerate launch$": "a name in a sentence, no command",
+    r"^python setup_data\.py\b": "it downloads, and is the framework's own",
+}
 
 
 def shown_by(how: str) -> list[str]:
-    """Return the distinct commands that are tried in this way."""
-    return sorted({shown.text for shown in commands() if (found := rule(shown)) and found.how == how})
+    """Return the distinct commands that are checked in this way."""
+    return sorted(text for text in commands() if re.search(CHECKED[how], text))
 
 
-def test_every_command_is_tried_or_excused() -> None:
-    assert len(commands()) > 40
-    assert [shown for shown in commands() if rule(shown) is None] == []
-    assert all(entry.why for entry in RULES if entry.how != "run")
-    used = {rule(shown) for shown in commands()}
-    assert [entry for entry in RULES if entry not in used] == [], "rules that fit no command any more"
+def test_every_command_is_checked_or_excused() -> None:
+    patterns = {*CHECKED.values(), *EXCUSED}
+    matching = {text: {pattern for pattern in patterns if re.search(pattern, text)} for text in commands()}
+    assert len(matching) > 40
+    assert [(text, commands()[text]) for text in matching if not matching[text]] == []
+    assert patterns - set().union(*matching.values()) == set(), "patterns that fit no command any more"
 
 
-def run(command: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
-
-
-@pytest.mark.parametrize("command", shown_by("run"))
-def test_command_runs(command: str) -> None:
-    here = re.sub(r"^\S*baldro\b", f"{sys.executable} -m baldro_ext.tools.cli", command)
-    here = re.sub(r"^python\b", sys.executable, here)
-    done = run(here)
-    # `doctor` ends with 1 where something would fail.
-    assert done.returncode in ((0, 1) if command.endswith("doctor") else (0,))
-    assert "Usage:" not in done.stderr
-    assert "Traceback" not in done.stderr
-    if command.startswith("python -m tests."):  # the document shows what it prints
-        assert done.stdout in (ROOT / "docs" / "method.md").read_text()
-
-
-@pytest.mark.parametrize("command", shown_by("parse"))
-def test_command_has_these_options(command: str) -> None:
-    _, name, *arguments = shlex.split(command, comments=True)
-    subcommand = get_command(app).commands[name]  # type: ignore[attr-defined]
-    if arguments:  # else it is only named
-        with subcommand.make_context(name, arguments):
+def parse(text: str) -> None:
+    """Parse a line that calls baldro, with its options and their values; raise a usage error as the command would."""
+    words = shlex.split(re.sub(r"^.*?\bbaldro\b", "", re.sub(r"\$\w+", "1", text)))
+    command: Any = get_command(app)
+    while words and hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    if words:  # else it is only named
+        with command.make_context(command.name, words):
             pass
 
 
-@pytest.mark.parametrize("command", shown_by("plan"))
-def test_make_knows_the_target(command: str) -> None:
-    done = run(f"{command.replace('make', 'make --dry-run', 1)}")
+def alternatives(text: str) -> list[str]:
+    """Return what `baldro framework install|path|list` stands for."""
+    words = [word.split("|") for word in text.split(" ")] if re.search(r"\w\|\w", text) else [[text]]
+    return [" ".join(chosen) for chosen in itertools.product(*words)]
+
+
+@pytest.mark.parametrize("text", [one for text in shown_by("baldro") for one in alternatives(text)])
+def test_baldro_takes_these_arguments(text: str) -> None:
+    parse(text.removesuffix(" --help"))
+
+
+@pytest.mark.parametrize(
+    "text", ["baldro rum NPO", "baldro run NPO --sedes 0", "baldro bench --rounds three", "baldro workspace tofu a b"]
+)
+def test_parsing_refuses_what_baldro_refuses(text: str) -> None:
+    with pytest.raises((KeyError, typer.BadParameter.__bases__[0])):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", shown_by("make"))
+def test_make_has_this_target_and_these_variables(text: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    target, *settings = shlex.split(text[text.index("make ") :])[1:]
+    assert target in re.findall(r"^([\w-]+):", makefile, re.MULTILINE)
+    assert {word.split("=")[0] for word in settings} <= {*re.findall(r"^(\w+) \?=", makefile, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("text", shown_by("run"))
+def test_command_prints_what_the_document_shows(text: str) -> None:
+    done = subprocess.run([sys.executable, *text.split()[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert any(done.stdout in document.read_text() for document in DOCUMENTS)
 
 
-def test_python_sessions_print_what_they_show() -> None:
-    sessions = [(name, block) for name, block in python_blocks() if ">>>" in block]
-    assert sessions
-    for name, block in sessions:
-        test = doctest.DocTestParser().get_doctest(block, {}, name, name, 0)
-        report: list[str] = []
-        doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-        assert not report, "".join(report)
+@pytest.mark.parametrize(("name", "block"), [shown for shown in python_blocks() if ">>>" in shown[1]])
+def test_python_session_prints_what_it_shows(name: str, block: str) -> None:
+    report: list[str] = []
+    session = doctest.DocTestParser().get_doctest(block, {}, name, name, 0)
+    doctest.DocTestRunner(verbose=False).run(session, out=report.append)
+    assert not report, "".join(report)
 
 
 def test_the_forget_loss_of_contributing_passes_the_test_beside_it() -> None:
