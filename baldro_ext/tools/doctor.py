@@ -126,11 +126,11 @@ def _checkouts(here: Environment) -> Iterator[Check]:
         yield _fails("checkout here", problem, f"pip install transformers=={gen.transformers}")
     elif here.checkout:
         problem = f"open-unlearning at commit {here.checkout[:7]}, which is not tested"
-        yield _note("checkout here", problem, "see: baldro framework list")
+        yield _note("checkout here", problem, "see baldro framework list")
     if here.plugin is None:
         yield _note("Hydra plugin", "not tested, because no checkout fits the installed transformers")
     elif isinstance(here.plugin, str):
-        yield _fails("Hydra plugin", f"src/train.py does not start: {here.plugin}", "see the lines above")
+        yield _fails("Hydra plugin", f"src/train.py does not start: {here.plugin}", "install what is missing above")
     elif here.plugin:
         yield _ok("Hydra plugin", "active: trainer=BalDRO_DV is found")
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +18,7 @@ def doctor(
     """Check this environment for known problems.
 
     Looks at versions, GPUs, the framework and its plugin, and at the current folder if it is a checkout of
-    open-unlearning. "fails" marks what ends a command with an error, "note" what is good to know; the line below says
-    what to do.
+    open-unlearning. "fails" marks what ends a command with an error, "note" what is good to know.
 
     \b
     Examples:
@@ -37,14 +35,13 @@ def doctor(
     checks = list(run_checks(here))
     if as_json:
         record = {"environment": asdict(here), "checks": [asdict(check) for check in checks]}
-        typer.echo(json.dumps(record, indent=2, default=str))
+        typer.echo(json.dumps(record, indent=2))
     else:
-        indent = 9 + max(len(check.subject) for check in checks)
-        for check in checks:
-            head = f"{check.level:5}  {check.subject}".ljust(indent)
-            for first, text in ((head, check.found), (" " * indent, check.fix)):
-                typer.echo(
-                    textwrap.fill(text, 120, initial_indent=first, subsequent_indent=" " * indent), nl=bool(text)
-                )
+        from tabulate import tabulate
+
+        rows = [
+            (check.level, check.subject, check.found + (f"\nFix: {check.fix}" if check.fix else "")) for check in checks
+        ]
+        typer.echo(tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, None, 90]))
     if any(check.level == "fails" for check in checks):
         raise typer.Exit(1)

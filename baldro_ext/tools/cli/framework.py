@@ -99,6 +99,9 @@ def list_(
     Examples:
       baldro framework list
       baldro framework list --json
+
+    \b
+    Exit codes: 1 git is missing.
     """
     with reported():
         states = {gen: framework.state(gen) for gen in GENERATIONS.values()}
