@@ -28,7 +28,7 @@ def reported() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """End the command with exit code 130 on Ctrl-C or SIGTERM, after the commands that it runs have ended."""
+    """End the command with exit code 130 on Ctrl-C, and on SIGTERM alike so that the commands it runs end too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
