@@ -156,10 +156,10 @@ def _releases(here: Environment) -> Iterator[Check]:
     transformers, torch = _series(here.versions.get("transformers", "")), _series(here.versions.get("torch", ""))
     if transformers == (4, 45) and torch >= (2, 6):
         problem = "torch 2.6 and later refuse to read the checkpoints of transformers 4.45 (UnpicklingError)"
-        yield _note("resuming", problem, "for your own checkpoints: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1")
+        yield _note("resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
     if (4, 46) <= transformers <= (4, 51):
         problem = "the framework's own trainers multiply loss and gradient by the accumulation steps; BalDRO's do not"
-        fix = "to compare them: trainer.args.gradient_accumulation_steps=1"
+        fix = "to compare them, use trainer.args.gradient_accumulation_steps=1"
         yield _note("gradient accumulation", problem, fix)
 
 
