@@ -57,12 +57,12 @@ def pytest_collection_modifyitems(config: Config, items: list[Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Print one loud line per thing for want of which tests were skipped."""
-    for marker, missing, what, cure in (
+    for marker, missing, what, fix in (
         ("framework", "A GENERATION OF OPEN-UNLEARNING", "tests with the real framework", "baldro framework install"),
         ("cuda", "A CUDA GPU", "tests on a GPU", "make test on a machine that has one"),
         ("browser", "CHROMIUM", "tests of the report in a browser", "apt-get install chromium chromium-driver"),
     ):
         skipped = [report for report in terminalreporter.stats.get("skipped", []) if marker in report.keywords]
         if skipped:
-            line = f"{missing} IS MISSING: {len(skipped)} {what} were skipped. What helps: {cure}"
+            line = f"{missing} IS MISSING: {len(skipped)} {what} were skipped. What helps: {fix}"
             terminalreporter.write_line(line, red=True, bold=True)
