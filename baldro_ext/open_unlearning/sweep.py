@@ -1,63 +1,42 @@
-"""What became of each job of a Hydra sweep over `src/train.py`, in a file, for the sweeper and for the next sweep.
+"""A Hydra callback for sweeps over `src/train.py`: what became of each job, and the value that a sweeper optimises.
 
-`Outcome` is a Hydra callback, so it runs where the job runs and under every sweeper and launcher. At the end of a job
-it writes `sweep.json` into the folder of the trained model:
+It runs where the job runs, with Hydra's own launchers and sweepers. When a job ends, `sweep.json` in the folder of the
+trained model holds:
 
     status      "done" or "failed"
-    value       the objective, or null where none is asked for
     overrides   Hydra overrides of the job
+    value       the objective, or null where none is asked for
     error       why it failed, or null
 
-and hands the objective to the sweeper, which the framework's train.py, returning nothing, does not.
+Importing this module registers the resolvers that name a job's folder: a process that submitit starts reads its
+callbacks first, and nothing else registers them there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from baldro_ext import suggest
 from baldro_ext.errors import BaldroError
+from baldro_ext.open_unlearning import registration, resolvers
 
 FILE = "sweep.json"
 logger = logging.getLogger(__name__)
 
 
 class SweepError(BaldroError):
-    """A job's result cannot be used; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """The content of `sweep.json`."""
-
-    status: Literal["done", "failed"]
-    overrides: tuple[str, ...]
-    value: float | None = None
-    error: str | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write it into the folder of the trained model."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def read(cls, folder: Path) -> Job | None:
-        """Return what is known of the job that trained into a folder."""
-        file = folder / FILE
-        if not file.exists():
-            return None
-        fields = json.loads(file.read_text())
-        return cls(**{**fields, "overrides": tuple(fields["overrides"])})
+    """A job cannot run, or its result cannot be used; the message says what to do."""
 
 
 class Outcome(Callback):
@@ -68,24 +47,37 @@ class Outcome(Callback):
             be added up, as `["model_utility", "-0.5*extraction_strength"]`; empty optimises nothing.
 
     Raises:
-        SweepError: A term of the objective is none of that form.
+        SweepError: A term of the objective is not of that form.
     """
 
     def __init__(self, objective: Iterable[str] = ()) -> None:
         self.objective = dict(_term(text) for text in objective)
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Let processes that a launcher starts import the framework, which only `python src/train.py` finds."""
+        source = os.path.abspath(sys.path[0])
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Register the trainers, which nothing else does in a process that a launcher started."""
+        if registration.open_unlearning_is_loaded():
+            registration.register_classes()
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Write what became of the job, and give the sweeper its value."""
-        folder, overrides = Path(config.paths.output_dir), tuple(config.hydra.overrides.task)
+        """Write `sweep.json`, and give the sweeper the job's value: the framework's train.py returns nothing."""
+        folder, value, error = Path(config.paths.output_dir), None, None
         try:
             job_return.return_value = value = self._value(folder, job_return)
-        except Exception as error:  # whatever the framework raised
-            job_return.status, job_return.return_value = JobStatus.FAILED, error
-            logger.error("%s failed, see %s", folder.name, log_file(config.hydra, config), exc_info=error)
-            Job("failed", overrides, error=f"{type(error).__name__}: {error}").write(folder)
+        except Exception as failure:  # whatever the framework raised
+            job_return.status, job_return.return_value = JobStatus.FAILED, failure
+            error = f"{type(failure).__name__}: {failure}"
+            log = Path(config.hydra.runtime.output_dir) / f"{config.trainer.handler}.log"
+            logger.error("%s failed, see %s", folder.name, log, exc_info=failure)
         else:
             logger.info("%s is done%s", folder.name, "" if value is None else f": {value:.4g}")
-            Job("done", overrides, value).write(folder)
+        job = {"status": "failed" if error else "done", "overrides": list(config.hydra.overrides.task)}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_text(json.dumps({**job, "value": value, "error": error}, indent=2) + "\n")
 
     def _value(self, folder: Path, job_return: JobReturn) -> float | None:
         if job_return.status is JobStatus.FAILED:
@@ -95,22 +87,10 @@ class Outcome(Callback):
         summary = last_summary(folder)
         if missing := self.objective.keys() - summary.keys():
             name = min(missing)
-            there = suggest.known(name, summary)
-            raise SweepError(f"the objective asks for {name!r}, which was not evaluated: {there}")
+            raise SweepError(
+                f"the objective asks for {name!r}, which was not evaluated: {suggest.known(name, summary)}"
+            )
         return sum(weight * summary[name] for name, weight in self.objective.items())
-
-
-def _term(text: str) -> tuple[str, float]:
-    """Return metric and weight: of `-0.5*model_utility`, `("model_utility", -0.5)`."""
-    match = re.fullmatch(r"(-?)(?:([\d.]+(?:e[+-]?\d+)?)\*)?([A-Za-z][\w/]*)", text.strip())
-    if not match:
-        raise SweepError(f"{text!r} is no term of an objective: use a metric and its weight, as in -0.5*model_utility")
-    return match[3], float(f"{match[1]}{match[2] or 1}")
-
-
-def log_file(hydra: DictConfig, config: DictConfig) -> Path:
-    """Return where the framework's configuration of logs puts a job's."""
-    return Path(hydra.runtime.output_dir) / f"{config.trainer.handler}.log"
 
 
 def last_summary(folder: Path) -> dict[str, float]:
@@ -119,19 +99,45 @@ def last_summary(folder: Path) -> dict[str, float]:
     Raises:
         SweepError: It made none.
     """
-    files = list(folder.glob("checkpoint-*/evals/*_SUMMARY.json"))
-    if not files:
+    steps: dict[int, dict[str, float]] = {}
+    for file in folder.glob("checkpoint-*/evals/*_SUMMARY.json"):
+        step = int(file.parts[-3].removeprefix("checkpoint-"))
+        steps.setdefault(step, {}).update(json.loads(file.read_text()))
+    if not steps:
         raise SweepError(
             f"{folder} has no evaluation to optimise: let the training evaluate itself, by "
             "trainer.args.eval_strategy=epoch"
         )
-    last = max(_step(file) for file in files)
-    summary: dict[str, float] = {}
-    for file in files:
-        if _step(file) == last:
-            summary |= json.loads(file.read_text())
-    return summary
+    return steps[max(steps)]
 
 
-def _step(summary: Path) -> int:
-    return int(re.sub(r"\D", "", summary.parts[-3]))
+def job_folder(name: str, *, _root_: DictConfig) -> str:
+    """Return the name of a job's folder, unless the finished result of other settings is in it.
+
+    The resolver of `hydra.sweep.subdir`: the only place where Hydra can be stopped before it writes into the folder.
+
+    Raises:
+        SweepError: It is.
+    """
+    file = Path(_root_.paths.output_dir) / FILE
+    job = json.loads(file.read_text()) if file.exists() else {}
+    if job.get("status") == "done" and sorted(job["overrides"]) != sorted(_root_.hydra.overrides.task):
+        raise SweepError(
+            f"{file.parent} holds the result of other settings, {' '.join(job['overrides'])}: move it away, or give "
+            "this sweep a task_name of its own"
+        )
+    return name
+
+
+def _term(text: str) -> tuple[str, float]:
+    """Return metric and weight: of `-0.5*model_utility`, `("model_utility", -0.5)`."""
+    match = re.fullmatch(r"(-?)(?:([\d.]+(?:e[+-]?\d+)?)\*)?([A-Za-z][\w/]*)", text.strip())
+    if not match:
+        raise SweepError(
+            f"{text!r} is not a term of an objective: use a metric and its weight, as in -0.5*model_utility"
+        )
+    return match[3], float(f"{match[1]}{match[2] or 1}")
+
+
+resolvers.register()
+OmegaConf.register_new_resolver("baldro.job_folder", job_folder, replace=True)
