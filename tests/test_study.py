@@ -21,7 +21,7 @@ STUDY = Study(
 
 
 def one(study: Study, task: str) -> Run:
-    (run,) = (run for run in study.runs() if run.task == task)
+    (run,) = (run for run in study.runs if run.task == task)
     return run
 
 
@@ -58,7 +58,7 @@ def test_what_is_no_method_is_answered_with_one(text: str) -> None:
 
 
 def test_every_method_with_the_first_seed_comes_before_the_second() -> None:
-    assert [run.task for run in STUDY.runs()] == ["before", "NPO_seed0", "radius_seed0", "NPO_seed1", "radius_seed1"]
+    assert [run.task for run in STUDY.runs] == ["before", "NPO_seed0", "radius_seed0", "NPO_seed1", "radius_seed1"]
     assert (one(STUDY, "radius_seed1").seed, one(STUDY, "radius_seed1").method) == (1, Method.parse(RADIUS))
 
 
@@ -79,18 +79,18 @@ def test_an_evaluation_compares_the_trained_model_with_the_retain_model() -> Non
         "model.model_args.pretrained_model_name_or_path=saves/unlearn/NPO_seed0 "
         "retain_logs_path=saves/eval/retain90_forget10/TOFU_EVAL.json eval.tofu.overwrite=true"
     )
-    assert evaluation.result == "saves/eval/NPO_seed0/TOFU_SUMMARY.json"
+    assert evaluation.result == "saves/eval/NPO_seed0/TOFU_EVAL.json"
 
 
 def test_the_retain_model_is_evaluated_first_and_without_comparison() -> None:
-    retain = STUDY.retain()
+    retain = STUDY.retain
     assert retain is not None
     (command,) = retain.commands
     assert command.result == "saves/eval/retain90_forget10/TOFU_EVAL.json"
     assert "model.model_args.pretrained_model_name_or_path=models/retain90" in command.overrides
     assert not [override for override in command.overrides if override.startswith("retain_logs_path")]
     given = replace(STUDY, retain_model=None, retain_logs="logs/mine.json")
-    assert given.retain() is None
+    assert given.retain is None
     assert "retain_logs_path=logs/mine.json" in one(given, "NPO_seed0").evaluations[0].overrides
 
 
@@ -153,7 +153,7 @@ def test_wmdp_is_evaluated_by_tasks_once() -> None:
     assert evaluation.result == "saves/eval/NPO_seed0/LMEval_SUMMARY.json"
     assert "eval.lm_eval.tasks=[wmdp_cyber,mmlu]" in evaluation.overrides
     assert not [override for override in evaluation.overrides if override.startswith("retain_logs_path")]
-    assert study.retain() is None
+    assert study.retain is None
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,7 @@ def test_wmdp_is_evaluated_by_tasks_once() -> None:
         ({"experiment": "unlearn/tofo"}, "did you mean unlearn/tofu?"),
         ({"experiment": "finetune/tofu"}, "there are unlearn/muse, unlearn/tofu, unlearn/wmdp"),
         ({"experiment": "unlearn/wmdp", "metrics": ("forget_Q_A_Prob",)}, "choose them by lm_eval"),
+        ({"retain_logs": "logs.json"}, "only one of them"),
     ],
 )
 def test_a_study_without_meaning_is_refused(change: dict[str, object], message: str) -> None:
@@ -173,11 +174,13 @@ def test_a_study_without_meaning_is_refused(change: dict[str, object], message: 
         replace(STUDY, **change)  # type: ignore[arg-type]
 
 
-def test_a_split_that_tofu_does_not_have_is_refused() -> None:
-    with pytest.raises(StudyError, match="forget01, forget05 or forget10"):
-        replace(STUDY, split="Books").runs()
-
-
-def test_a_retain_evaluation_that_the_framework_cannot_write_is_refused() -> None:
-    with pytest.raises(StudyError, match=r"use saves/eval/NAME/TOFU_EVAL\.json"):
-        replace(STUDY, retain_logs="elsewhere/logs.json").retain()
+@pytest.mark.parametrize(
+    ("experiment", "split", "message"),
+    [
+        ("unlearn/tofu", "Books", "there are forget01, forget05, forget10"),
+        ("unlearn/muse", "books", r"did you mean Books\?"),
+    ],
+)
+def test_a_split_that_the_benchmark_does_not_have_is_refused(experiment: str, split: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        replace(STUDY, experiment=experiment, split=split).runs  # noqa: B018

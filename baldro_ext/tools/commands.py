@@ -1,28 +1,21 @@
-"""The framework's own train.py and eval.py, called in a working folder, and not again once they are done.
-
-A result counts as done if its command's log begins with the same command line and ends in success.
-"""
+"""The framework's own train.py and eval.py, called in a working folder, and not again once they have succeeded."""
 
 from __future__ import annotations
 
 import os
-import re
+import queue
 import shlex
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from baldro_ext.errors import BaldroError
-
-_SUCCESS = "# done in "
-_PROCESSOR = re.compile(r"([\d.]+) s of processor time$")
+from baldro_ext.tools import files
 
 
 class RunError(BaldroError):
@@ -37,7 +30,7 @@ class Command:
         name: What it does, in words that also name its log: `unlearn NPO`.
         script: `train` or `eval`.
         overrides: Hydra overrides.
-        result: A file relative to the working folder that is there once the call has succeeded.
+        result: A file, relative to the working folder, that the call writes.
     """
 
     name: str
@@ -45,131 +38,108 @@ class Command:
     overrides: tuple[str, ...]
     result: str
 
-    def arguments(self, checkout: Path) -> list[str]:
-        """Return the command line, Python first."""
-        return [sys.executable, str(checkout / "src" / f"{self.script}.py"), *self.overrides]
-
     def line(self, checkout: Path) -> str:
         """Return the command line as one would type it in the working folder."""
-        return shlex.join(["python", *self.arguments(checkout)[1:]])
+        return shlex.join(["python", f"{checkout}/src/{self.script}.py", *self.overrides])
 
 
-@dataclass(frozen=True)
 class Runner:
-    """Runs commands of one checkout in one working folder.
+    """Runs commands of one checkout in one working folder. Safe to share between threads.
 
-    Attributes:
-        folder: Where the commands are typed; their logs are in `logs`.
+    The output of each command goes to `logs/<name>.log`. Beside it, `logs/<name>.json` notes the command line and
+    whether it has finished, by which a result is recognised.
+
+    Args:
+        folder: Where the commands are typed.
         checkout: Of the framework.
-        say: Receives one line per command: how long it took, or that it was done before.
-        threads: CPU threads of one command; `None` leaves the environment's.
-        offline: Whether the Hugging Face hub is never asked.
-        environment: Further environment variables of the commands.
+        environments: One for each command that may run at a time: environment variables beyond those of this process.
     """
 
-    folder: Path
-    checkout: Path
-    say: Callable[[str], None]
-    threads: int | None = 1
-    offline: bool = True
-    environment: Mapping[str, str] = field(default_factory=dict)
-    # Shared with the copies that `dataclasses.replace` makes.
-    _running: set[subprocess.Popen[bytes]] = field(default_factory=set, repr=False)
-    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    def __init__(self, folder: Path, checkout: Path, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
+        self.folder, self.checkout, self.jobs = folder, checkout, len(environments)
+        self.stopped = threading.Event()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
+        for environment in environments:
+            self._free.put(environment)
 
     def log(self, command: Command) -> Path:
-        """Return the file with a command's output, below its command line."""
+        """Return the file with a command's output."""
         return self.folder / "logs" / f"{command.name.replace(' ', '_')}.log"
+
+    def has_succeeded(self, command: Command) -> bool:
+        """Whether this very command line has once made its result, which may have been deleted since."""
+        return files.is_made(self._note(command), self._recipe(command, finished=True))
 
     def is_done(self, command: Command) -> bool:
         """Whether this very command line has made its result, which is there."""
-        return (self.folder / command.result).exists() and self.has_succeeded(command)
-
-    def has_succeeded(self, command: Command) -> bool:
-        """Whether this very command line has once made its result."""
-        return self._output(command).startswith(self._first_line(command)) and self._end(command).startswith(_SUCCESS)
-
-    def processor_seconds(self, command: Command) -> float | None:
-        """Return the processor time of a command that succeeded, from its start to its end, over all its threads.
-
-        Unlike the time on the clock it hardly depends on what else the machine did. `None` where it did not succeed.
-        """
-        time = _PROCESSOR.search(self._end(command)) if self.has_succeeded(command) else None
-        return float(time[1]) if time else None
+        return self.has_succeeded(command) and self._result(command).exists()
 
     def is_foreign(self, command: Command) -> bool:
         """Whether the result is there but was made by another command line, or not by a `Runner`."""
-        made_here = self._output(command).startswith(self._first_line(command))
-        return (self.folder / command.result).exists() and not made_here
+        begun = files.is_made(self._note(command), self._recipe(command, finished=False))
+        return self._result(command).exists() and not (begun or self.has_succeeded(command))
 
     def forget(self, command: Command) -> None:
-        """Remove what a command made, since what it made that from is about to change."""
-        (self.folder / command.result).unlink(missing_ok=True)
-        self.log(command).unlink(missing_ok=True)
+        """Remove the result of a command, because what it was made from is about to change."""
+        self._result(command).unlink(missing_ok=True)
+        self._note(command).unlink(missing_ok=True)
 
-    def run(self, command: Command) -> None:
-        """Run a command, unless it is done.
+    def run(self, command: Command) -> float:
+        """Run a command, and return how many seconds it took.
 
         Raises:
             RunError: It failed; the message has the path of the log and its last lines.
         """
-        if self.is_done(command):
-            self.say(f"     {command.name}: done before")
-            return
-        log = self.log(command)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / command.result).unlink(missing_ok=True)
-        started = time.monotonic()
-        with log.open("w") as output:
-            output.write(self._first_line(command))
-            output.flush()
-            code, processor = self._call(command, output)
-            seconds = time.monotonic() - started
-            if not code:
-                output.write(f"\n{_SUCCESS}{seconds:.0f} s, {processor:.1f} s of processor time\n")
+        log, started = self.log(command), time.monotonic()
+        self._result(command).unlink(missing_ok=True)
+        files.mark_made(self._note(command), self._recipe(command, finished=False))
+        code = self._call(command, log)
         if code:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
             raise RunError(
                 f"cannot {command.name} (exit code {code}): the whole output is in {log}, its end is\n{last}"
             )
-        self.say(f"     {command.name}: {seconds:.0f} s")
+        seconds = time.monotonic() - started
+        files.mark_made(self._note(command), self._recipe(command, finished=True), seconds=round(seconds, 1))
+        return seconds
 
     def stop(self) -> None:
         """End the commands that are running, and those that are still to start; all of them fail."""
-        self._stopped.set()
+        self.stopped.set()
         for process in tuple(self._running):
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
 
-    def _call(self, command: Command, output: IO[str]) -> tuple[int, float]:
-        """Return exit code and seconds of processor time."""
-        environment = {**os.environ, **self.environment}
-        if self.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.threads)
-        if self.offline:
-            environment["HF_HUB_OFFLINE"] = "1"
-        process = subprocess.Popen(
-            command.arguments(self.checkout), cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        self._running.add(process)
-        if self._stopped.is_set():  # `stop` may have come before it was there to be ended
-            os.kill(process.pid, signal.SIGTERM)
+    def _call(self, command: Command, log: Path) -> int:
+        line, environment = command.line(self.checkout), self._free.get()
         try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            raise
+            with log.open("w") as output:
+                print(line, file=output, flush=True)
+                process = subprocess.Popen(
+                    [sys.executable, *shlex.split(line)[1:]],
+                    cwd=self.folder,
+                    env={**os.environ, **environment},
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            self._running.add(process)
+            if self.stopped.is_set():  # `stop` may have come before the process was there to be ended
+                process.terminate()
+            try:
+                return process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                self._running.discard(process)
         finally:
-            self._running.discard(process)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, usage.ru_utime + usage.ru_stime
+            self._free.put(environment)
 
-    def _output(self, command: Command) -> str:
-        log = self.log(command)
-        return log.read_text(errors="replace") if log.exists() else ""
+    def _result(self, command: Command) -> Path:
+        return self.folder / command.result
 
-    def _end(self, command: Command) -> str:
-        return self._output(command).rstrip("\n").rpartition("\n")[2]
+    def _note(self, command: Command) -> Path:
+        return self.log(command).with_suffix(".json")
 
-    def _first_line(self, command: Command) -> str:
-        return " ".join(command.arguments(self.checkout)) + "\n"
+    def _recipe(self, command: Command, finished: bool) -> dict[str, object]:
+        return {"command": command.line(self.checkout), "finished": finished}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,6 @@ from baldro_ext.tools.cli.reporting import interruptible, reported
 if TYPE_CHECKING:
     from baldro_ext.tools.commands import Runner
     from baldro_ext.tools.run import Study
-    from baldro_ext.tools.run.execute import Failure
 
 
 def run(
@@ -32,12 +32,12 @@ def run(
         str | None, typer.Option(help="forget01|05|10 (TOFU), News|Books (MUSE), cyber|bio (WMDP).")
     ] = None,
     retain_model: Annotated[str | None, typer.Option(help="The model that never saw the forget set.")] = None,
-    retain_logs: Annotated[str | None, typer.Option(help="Its evaluation, if that is there.")] = None,
+    retain_logs: Annotated[
+        str | None, typer.Option(help="Its evaluation, if that is there; not with --retain-model.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where the commands are typed: data, saves and logs.")] = Path(),
     jobs: Annotated[int, typer.Option(min=1, help="Commands side by side.")] = 1,
-    devices: Annotated[
-        str | None, typer.Option(metavar="N,N", help="GPUs, one for each of the jobs; sets --jobs.")
-    ] = None,
+    devices: Annotated[str, typer.Option(metavar="N,N", help="GPUs, one for each of the jobs; sets --jobs.")] = "",
     hardware: Annotated[str | None, typer.Option(help="cpu: +hardware=cpu and +hardware=cpu_eval, one thread.")] = None,
     common: Annotated[
         list[str] | None,
@@ -55,9 +55,9 @@ def run(
 ) -> None:
     """Unlearn by several methods and seeds, and evaluate each.
 
-    Every command is the framework's own train.py or eval.py. What is finished is not run again, so
-    the same call goes on where it was interrupted. A failed command is reported, with its log, and the
-    others go on. The methods' results are in saves/eval/LABEL_seedN.
+    Every command is the framework's own train.py or eval.py. Finished commands are not run again, so the same call
+    goes on where it was interrupted. A failed command is reported with its log, and the others go on. The results are
+    in saves/eval/LABEL_seedN.
 
     \b
     Examples:
@@ -68,9 +68,11 @@ def run(
 
     \b
     Exit codes: 1 a command failed, 2 wrong usage, no such trainer or no checkout,
-    4 refused: other results are in the way, 130 interrupted.
+    4 refused: other results are in the way and were not changed, 130 interrupted.
     """
+    from baldro_ext.tools.commands import Runner
     from baldro_ext.tools.run import Method, Study
+    from baldro_ext.tools.run.execute import lines
 
     with reported():
         study = Study(
@@ -90,52 +92,43 @@ def run(
             every_epoch=_names(every_epoch),
             lm_eval=_names(lm_eval),
         )
-        runners = _runners(folder.absolute(), checkout, jobs, devices, hardware)
+        threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" else {}
+        environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in _names(devices)] or [threads] * jobs
+        runner = Runner(folder.absolute(), _checkout(checkout), environments)
         if dry_run:
-            _print_commands(study, runners[0])
+            typer.echo("\n".join([f"cd {runner.folder}", *lines(study, runner)]))
         else:
-            _execute(study, runners, overwrite)
+            execute(study, runner, overwrite)
 
 
-def _execute(study: Study, runners: list[Runner], overwrite: bool) -> None:
+def execute(study: Study, runner: Runner, overwrite: bool = False) -> None:
+    """Carry a study out; end the command with 1, and the reasons, where something failed."""
     from baldro_ext.tools.run.execute import execute
 
     with interruptible():
-        failures = execute(study, runners, typer.echo, overwrite)
-    if study.benchmark.needs_retain and not study.retain_file:
+        failures = execute(study, runner, typer.echo, overwrite)
+    if not study.benchmark.by_tasks and not study.retain_file:
         typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     if failures:
-        _report(failures)
+        typer.echo(f"\n{len(failures)} failed; the same command tries them again:\n", err=True)
+        for failure in failures:
+            typer.echo(f"{failure.name}\n  {failure.log}\n  {failure.reason}", err=True)
         raise typer.Exit(1)
-    tasks = " ".join(f"saves/eval/{method.label}_seed*" for method in study.methods)
-    before = "saves/eval/before " if study.model else ""
-    typer.echo(f"\nAll done. Compare with:\n  baldro compare {before}{tasks}")
+    names = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
+    folder = Path(os.path.relpath(runner.folder), "saves", "eval")
+    typer.echo(f"\nAll done. Compare with:\n  baldro compare {' '.join(str(folder / name) for name in names)}")
 
 
-def _report(failures: list[Failure]) -> None:
-    typer.echo(f"\n{len(failures)} failed; the same command tries them again:\n", err=True)
-    for failure in failures:
-        typer.echo(f"{failure.name}\n  {failure.log}\n  {failure.reason}", err=True)
+def _checkout(given: Path | None) -> Path:
+    """Return the given checkout, or the pinned one that is made for the installed transformers."""
+    from baldro_ext.tools import framework
+    from baldro_ext.tools.run import StudyError
 
-
-def _print_commands(study: Study, runner: Runner) -> None:
-    from baldro_ext.tools.run.execute import lines
-
-    typer.echo(f"cd {runner.folder}")
-    for line in lines(study, runner):
-        typer.echo(line)
-
-
-def _runners(folder: Path, checkout: Path | None, jobs: int, devices: str | None, hardware: str | None) -> list[Runner]:
-    from dataclasses import replace
-
-    from baldro_ext.tools.commands import Runner
-    from baldro_ext.tools.run.checkouts import find
-
-    threads = 1 if hardware == "cpu" else None
-    environments = [{"CUDA_VISIBLE_DEVICES": device} for device in _names(devices or "")] or [{}] * jobs
-    first = Runner(folder, find(checkout), typer.echo, threads, offline=False)
-    return [replace(first, environment=environment) for environment in environments]
+    if given is None:
+        return framework.checkout(framework.made_for(framework.installed("transformers") or "none"))
+    if not (given / "src" / "train.py").is_file():
+        raise StudyError(f"{given} is not a checkout of open-unlearning: it has no src/train.py")
+    return given.absolute()
 
 
 def _own_tokenizer(folder: Path, model: str | None) -> str | None:
@@ -150,4 +143,4 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(name) for name in _names(text))
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of whole numbers; use 0,1,2", param_hint=option) from None
+        raise typer.BadParameter(f"{text!r} is not a list of whole numbers; use 0,1,2", param_hint=option) from None

@@ -1,86 +1,81 @@
-"""The method at work in a few minutes: made-up authors, a small Llama that recites them, and four ways to forget.
-
-Where open-unlearning can be had, everything that unlearns and evaluates is its own train.py and eval.py,
-unchanged; elsewhere the same losses run on a plain `transformers.Trainer`. What is finished is kept, so that running
-it again only fills in what is missing.
-"""
+"""The method at work in a few minutes: a small model of `baldro workspace` forgets by the methods of `baldro run`."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from importlib import metadata
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tabulate import tabulate
+
+from baldro_ext.balance import forget_balance
 from baldro_ext.tools import framework
-from baldro_ext.tools.demo.outcome import Outcome
 from baldro_ext.tools.git import GitError
-from baldro_ext.tools.workspace.benchmarks import BENCHMARKS, lay_out
+from baldro_ext.tools.run import Method, Study
 
-METHODS = ("NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a demo came to.
-
-    Attributes:
-        outcomes: Of the model before, the methods in the order of `METHODS`, and the model that never knew.
-        picture: PNG of them.
-        by_framework: Whether open-unlearning made the models and measured them.
-    """
-
-    outcomes: list[Outcome]
-    picture: Path
-    by_framework: bool
+RADIUS = "BalDRO_DV_radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
+METHODS = tuple(Method.parse(text) for text in ("NPO", "BalDRO_G", "BalDRO_DV", RADIUS))
+MEASURES = {"extraction": "extraction_strength", "forget quality": "forget_quality", "model utility": "model_utility"}
 
 
-def run(folder: Path, seed: int = 0, say: Callable[[str], None] = print) -> Result:
-    """Make the data and models in `folder`, unlearn by each method, evaluate, and draw what is left.
-
-    Args:
-        folder: Where to work.
-        seed: Of the models, and of unlearning: the order of the forget samples and the draws of retain samples.
-        say: Receives a line before each step.
+def find_checkout(say: Callable[[str], None], requires: Sequence[str] = framework.REQUIRES) -> Path:
+    """Return the checkout that fits the installed transformers, fetched if it is missing.
 
     Raises:
-        BaldroError: The folder holds something else, or a command of the framework failed.
+        FrameworkError: It cannot be had, or a package that it imports is missing.
+        GitError: git is not installed.
     """
-    _keep_caches_together()
-    checkout = _checkout(say)
-    if checkout is not None:
-        say(f"Working in {folder}, with open-unlearning in {checkout}")
-    say("1/3  Making 24 authors with 10 questions each, and two models: one recites all, one never saw the last four")
-    logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
-    lay_out(BENCHMARKS["tofu"], folder, checkout, seed)
-    from baldro_ext.tools.demo import picture, plain, with_framework
-
-    logging.disable(logging.NOTSET)
-    if checkout is not None:
-        outcomes = with_framework.outcomes(folder, checkout, METHODS, seed, say)
-    else:
-        outcomes = plain.outcomes(folder, METHODS, seed, say)
-    return Result(outcomes, picture.draw(outcomes, folder / "demo.png"), checkout is not None)
-
-
-def _keep_caches_together() -> None:
-    """Let matplotlib and torch write into the cache of this package, where there can be one."""
-    for variable, place in (("MPLCONFIGDIR", "matplotlib"), ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")):
-        with suppress(OSError):
-            (framework.cache() / place).mkdir(parents=True, exist_ok=True)
-            os.environ.setdefault(variable, str(framework.cache() / place))
-
-
-def _checkout(say: Callable[[str], None], requires: Sequence[str] = framework.REQUIRES) -> Path | None:
-    """Return the checkout that fits what is installed; `None`, after a line that says why, where there is none."""
     try:
-        generation = framework.made_for(metadata.version("transformers"))
-        if lacking := [name for name in requires if framework.installed(name) is None]:
-            raise framework.FrameworkError(f"it needs {', '.join(lacking)}")
+        generation = framework.made_for(framework.installed("transformers") or "none")
+        if missing := [name for name in requires if framework.installed(name) is None]:
+            raise framework.FrameworkError(
+                f"open-unlearning needs {', '.join(missing)}: pip install 'baldro_ext[framework]'"
+            )
         return framework.install(generation, notify=say)[0]
     except (framework.FrameworkError, GitError) as error:
-        say(f"Without open-unlearning ({str(error).splitlines()[0]}): the same losses on a plain transformers.Trainer.")
-        return None
+        raise type(error)(
+            f"{error}\nThe demo needs the framework. Examples that run without it: docs/plain_trainer.md"
+        ) from None
+
+
+def study(seed: int) -> Study:
+    """Return what the demo compares, in a folder of `baldro workspace tofu`."""
+    return Study(
+        METHODS,
+        seeds=(seed,),
+        model="models/tofu_target",
+        retain_model="models/tofu_retain90",
+        hardware="cpu",
+        common=(
+            "trainer.args.learning_rate=2.5e-4",
+            "trainer.args.gradient_accumulation_steps=1",
+            "trainer.args.report_to=none",
+        ),
+    )
+
+
+def evaluations(study: Study, folder: Path) -> dict[str, Path]:
+    """Return the folders with evaluations: of the model before, by each method, and of the one that never knew."""
+    tasks = {run.method.label if run.method else "before": run.task for run in study.runs}
+    if study.retain:
+        tasks["never knew"] = study.retain.task
+    return {name: folder / "saves" / "eval" / task for name, task in tasks.items()}
+
+
+def probabilities(evaluation: Path) -> list[float]:
+    """Return the probability per token of each forgotten answer, between 0 and 1."""
+    samples = json.loads((evaluation / "TOFU_EVAL.json").read_text())["forget_Q_A_Prob"]["value_by_index"]
+    return [sample["prob"] for sample in samples.values()]
+
+
+def table(evaluations: Mapping[str, Path]) -> str:
+    """Return what is left of the forgotten answers, and of the rest, one row per model."""
+    rows = []
+    for name, folder in evaluations.items():
+        left = forget_balance(dict(enumerate(probabilities(folder))))
+        summary = json.loads((folder / "TOFU_SUMMARY.json").read_text())
+        rows.append(
+            [name, left.mean, left.worst_mean, left.largest, *(summary.get(metric) for metric in MEASURES.values())]
+        )
+    head = ["", "probability", "worst decile", "largest", *MEASURES]
+    return tabulate(rows, head, tablefmt="plain", floatfmt=".3g", missingval="-")

@@ -5,29 +5,47 @@ What a command made is kept and not made again. What something else made is neve
 
 from __future__ import annotations
 
-import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from baldro_ext import suggest
-from baldro_ext.errors import BaldroError
+from baldro_ext.open_unlearning.registration import config_directory
 from baldro_ext.tools.commands import Command, RunError, Runner
+from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.run import record
-from baldro_ext.tools.run.methods import StudyError
-from baldro_ext.tools.run.plan import Run, Study
-from baldro_ext.tools.run.progress import Progress
+from baldro_ext.tools.run.benchmarks import StudyError
+from baldro_ext.tools.run.study import Run, Study
 
 
-class OccupiedError(BaldroError):
-    """Other results lie where the study's would go."""
+@dataclass
+class _Progress:
+    """Counts commands, and says after each how many remain and about how long they take."""
 
-    exit_code = 4
+    total: int
+    say: Callable[[str], None]
+    done: int = 0
+    ran: int = 0
+    started: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, line: str, seconds: float | None = None) -> None:
+        """Count one command and say how it ended; `seconds` only of one that ran to its end."""
+        with self.lock:
+            self.done += 1
+            if seconds is not None:
+                self.ran += 1
+                line += f": {seconds:.0f} s"
+            if (left := self.total - self.done) and self.ran:
+                minutes = max(1, round(left * (time.monotonic() - self.started) / self.ran / 60))
+                line += f"; {left} left, about {minutes // 60} h {minutes % 60:02d} min"
+            self.say(f"[{self.done}/{self.total}] {line}")
 
 
 @dataclass(frozen=True)
@@ -39,48 +57,49 @@ class Failure:
     reason: str
 
 
-def execute(
-    study: Study, runners: Sequence[Runner], say: Callable[[str], None], overwrite: bool = False
-) -> list[Failure]:
+def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False) -> list[Failure]:
     """Run what is not done yet, and return what failed.
 
     Args:
         study: What to do.
-        runners: As many commands run side by side; all of one working folder and checkout.
+        runner: Says where, and how many commands run at a time.
         say: Receives one line per command.
         overwrite: Whether to replace results that other commands made.
 
     Raises:
         StudyError: There is no such trainer.
-        OccupiedError: Results of other commands are in the way, or another call is at work in the folder.
+        NotOursError: Results of other commands are in the way, or another call is at work in the folder.
         RunError: The retain model could not be evaluated, which all evaluations compare with.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
     """
-    runner = runners[0]
-    retain, runs = study.retain(), study.runs()
+    retain, runs = study.retain, study.runs
     _check_trainers(study, runner.checkout)
-    with _alone(runner.folder):
+    with _lock(runner.folder):
         if not overwrite:
-            _check_free(
-                runner, [*(retain.commands if retain else ()), *(c for run in runs for c in run.commands)], retain
-            )
-        progress = Progress(sum(len(run.commands) for run in runs) + (retain is not None), say)
-        runners = [replace(runner, say=progress) for runner in runners]
+            _check_free(retain, runs, runner)
+        progress = _Progress(sum(len(run.commands) for run in runs) + (retain is not None), say)
         if retain:
-            _make_retain(study, retain, runners[0], progress)
-        return _side_by_side(study, runs, runners, progress)
+            _evaluate_retain(study, retain, runner, progress)
+        with ThreadPoolExecutor(runner.jobs) as pool:
+            try:
+                results = list(pool.map(lambda run: _carry_out(study, run, runner, progress), runs))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                runner.stop()
+                raise
+        return [failure for failures in results for failure in failures]
 
 
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
     _check_trainers(study, runner.checkout)
-    retain = study.retain()
+    retain = study.retain
     first = () if retain is None or _is_there(retain, runner) else retain.commands
-    commands = [*first, *(command for run in study.runs() for command in pending(run, runner))]
+    commands = [*first, *(command for run in study.runs for command in _pending(run, runner))]
     return [command.line(runner.checkout) for command in commands]
 
 
-def pending(run: Run, runner: Runner) -> tuple[Command, ...]:
+def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
     """Return what is left to do of a run, in order.
 
     A model that was evaluated and then deleted, as large ones are, is not trained again.
@@ -91,45 +110,34 @@ def pending(run: Run, runner: Runner) -> tuple[Command, ...]:
     return run.commands if left or not runner.has_succeeded(run.training) else ()
 
 
-def trainers(checkout: Path) -> set[str]:
-    """Return the names that `trainer=` knows: the framework's and ours."""
-    from baldro_ext.open_unlearning.registration import config_directory
-
-    return {
-        path.stem
-        for folder in (checkout / "configs", config_directory())
-        for path in (folder / "trainer").glob("*.yaml")
-    }
-
-
 def _check_trainers(study: Study, checkout: Path) -> None:
-    there = trainers(checkout)
+    folders = (checkout / "configs", config_directory())
+    known = {path.stem for folder in folders for path in (folder / "trainer").glob("*.yaml")}
     for method in study.methods:
-        if method.trainer not in there:
-            raise StudyError(f"unknown trainer {method.trainer!r}: {suggest.known(method.trainer, there)}")
+        if method.trainer not in known:
+            raise StudyError(f"unknown trainer {method.trainer!r}: {suggest.known(method.trainer, known)}")
 
 
-def _check_free(runner: Runner, commands: Iterable[Command], retain: Run | None) -> None:
-    used_as_it_is = retain.commands if retain and not runner.log(retain.commands[0]).exists() else ()
-    taken = [command for command in commands if runner.is_foreign(command) and command not in used_as_it_is]
+def _check_free(retain: Run | None, runs: tuple[Run, ...], runner: Runner) -> None:
+    commands = [command for run in runs for command in run.commands]
+    if retain and not _is_there(retain, runner):
+        commands += retain.commands
+    taken = [command.result for command in commands if runner.is_foreign(command)]
     if taken:
         more = f" (and {len(taken) - 3} more)" if len(taken) > 3 else ""
-        raise OccupiedError(
-            f"{', '.join(command.result for command in taken[:3])}{more} in {runner.folder} came from another command "
-            "line, so nothing was run.\nKeep them by another --folder or another label, as in 'again=NPO'; or let them "
-            "be replaced by --overwrite."
+        raise NotOursError(
+            f"{', '.join(taken[:3])}{more} in {runner.folder} came from another command line, so nothing was run.\n"
+            "Keep them by another --folder or another label, as in 'again=NPO'; or let them be replaced by --overwrite."
         )
 
 
-def _alone(folder: Path) -> FileLock:
+def _lock(folder: Path) -> FileLock:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "logs" / ".baldro-run.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OccupiedError(
-            f"another baldro run is at work in {folder}: wait for it, or use another --folder"
-        ) from None
+        raise NotOursError(f"another baldro run is at work in {folder}: wait for it, or use another --folder") from None
     return lock
 
 
@@ -139,75 +147,37 @@ def _is_there(retain: Run, runner: Runner) -> bool:
     return runner.is_done(command) or (runner.is_foreign(command) and not runner.log(command).exists())
 
 
-def _make_retain(study: Study, retain: Run, runner: Runner, progress: Progress) -> None:
+def _evaluate_retain(study: Study, retain: Run, runner: Runner, progress: _Progress) -> None:
     (command,) = retain.commands
     if _is_there(retain, runner):
         progress(f"{command.name}: done before")
         return
-    runner.run(command)
-    _note(study, retain, runner, jobs=1)
+    progress(command.name, runner.run(command))
+    record.write(study, retain, runner)
 
 
-def _side_by_side(study: Study, runs: Sequence[Run], runners: Sequence[Runner], progress: Progress) -> list[Failure]:
-    free: queue.SimpleQueue[Runner] = queue.SimpleQueue()
-    for runner in runners:
-        free.put(runner)
-    stopped = threading.Event()
-
-    def work(run: Run) -> list[Failure]:
-        runner = free.get()
-        try:
-            return [] if stopped.is_set() else _carry_out(study, run, runner, progress, stopped, len(runners))
-        finally:
-            free.put(runner)
-
-    with ThreadPoolExecutor(max_workers=len(runners)) as pool:
-        jobs: list[Future[list[Failure]]] = [pool.submit(work, run) for run in runs]
-        try:
-            return [failure for job in jobs for failure in job.result()]
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            runners[0].stop()
-            raise
-
-
-def _carry_out(
-    study: Study, run: Run, runner: Runner, progress: Progress, stopped: threading.Event, jobs: int
-) -> list[Failure]:
-    left = pending(run, runner)
-    for command in run.commands:
-        if command not in left:
-            progress(f"{command.name}: done before")
+def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> list[Failure]:
+    left = _pending(run, runner)
     if run.training in left:
         for evaluation in run.evaluations:
             runner.forget(evaluation)
     failures: list[Failure] = []
-    for command in left:
-        if stopped.is_set():
-            return failures
-        try:
-            runner.run(command)
-        except RunError:
-            if stopped.is_set():
-                return failures
-            progress(f"{command.name}: FAILED, see {runner.log(command)}")
-            failures.append(Failure(command.name, runner.log(command), _reason(runner.log(command))))
-            if command is run.training:
-                for evaluation in run.evaluations:
-                    progress(f"{evaluation.name}: left out, for there is no model")
-                return failures
-    if not failures and (left or not _record_file(run, runner).exists()):
-        _note(study, run, runner, jobs)
+    for command in run.commands:
+        if command not in left:
+            progress(f"{command.name}: done before")
+        elif failures and run.training in left:
+            progress(f"{command.name}: left out, because there is no model")
+        elif not runner.stopped.is_set():
+            try:
+                progress(command.name, runner.run(command))
+            except RunError:
+                if not runner.stopped.is_set():
+                    log = runner.log(command)
+                    progress(f"{command.name}: FAILED, see {log}")
+                    failures.append(Failure(command.name, log, _reason(log)))
+    if not failures and not runner.stopped.is_set() and (left or not record.file(run, runner).exists()):
+        record.write(study, run, runner)
     return failures
-
-
-def _note(study: Study, run: Run, runner: Runner, jobs: int) -> None:
-    record.write(record.of(study, run, runner, jobs), _record_file(run, runner))
-
-
-def _record_file(run: Run, runner: Runner) -> Path:
-    return runner.folder / "saves" / "eval" / run.task / record.FILE
 
 
 def _reason(log: Path) -> str:

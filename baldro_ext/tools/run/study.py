@@ -1,0 +1,254 @@
+"""A comparison as the commands that carry it out. Nothing here runs, reads or writes anything."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from baldro_ext.tools.commands import Command
+from baldro_ext.tools.run import benchmarks
+from baldro_ext.tools.run.benchmarks import Benchmark, StudyError
+
+BEFORE = "before"
+_METHOD = re.compile(r"(?:(?P<label>[^=:]*)=)?(?P<trainer>[^=:]+)(?::(?P<overrides>.*))?", re.DOTALL)
+_KEY_PREFIX = re.compile(r"^[+~]*(?:[\w@/]+\.)*(?=\w+(?:=|$))")
+_IN_EVALUATIONS_TOO = ("model", "forget_split", "holdout_split", "data_split")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a comparison, without its seeds.
+
+    Attributes:
+        label: Names its folders and logs: letters, digits and `_.+-`.
+        trainer: What stands behind `trainer=`.
+        overrides: Hydra overrides of its trainings, beyond those that all methods have.
+    """
+
+    label: str
+    trainer: str
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", self.label):
+            raise StudyError(
+                f"{self.label!r} cannot be a label, for it names folders: use letters, digits and _.+- as in "
+                "DV_radius=BalDRO_DV:..."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """Read `[LABEL=]TRAINER[:OVERRIDE ...]`, the overrides separated by spaces and quoted as in a shell.
+
+        Without a label, the trainer and its overrides name the method: `BalDRO_DV:trainer.method_args.dv_beta=5`
+        is `BalDRO_DV_dv_beta-5`.
+
+        Raises:
+            StudyError: The text is not of that form.
+        """
+        parts = _METHOD.fullmatch(text.strip())
+        try:
+            overrides = tuple(shlex.split(parts["overrides"] or "")) if parts else ()
+        except ValueError as error:
+            raise StudyError(f"cannot read the overrides of {text!r} ({error}): quote them as in a shell") from None
+        if not parts or any("=" not in override and not override.startswith("~") for override in overrides):
+            raise StudyError(
+                f"{text!r} is not a method: use TRAINER, as in NPO, or [LABEL=]TRAINER:OVERRIDE ..., as in "
+                "'DV5=BalDRO_DV:trainer.method_args.dv_beta=5'"
+            )
+        short = [re.sub(r"[^\w.+]+", "-", _KEY_PREFIX.sub("", override)).strip("-") for override in overrides]
+        label = "_".join([parts["trainer"], *short]) if parts["label"] is None else parts["label"]
+        return cls(label, parts["trainer"], overrides)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model of a comparison.
+
+    Attributes:
+        task: Names its folders.
+        model: Folder or name of the model that is evaluated.
+        training: How it is made; `None` for a model that is there.
+        evaluations: Each by itself, after the training.
+        method: `None` for a model that is there.
+        seed: Likewise.
+    """
+
+    task: str
+    model: str
+    training: Command | None
+    evaluations: tuple[Command, ...]
+    method: Method | None = None
+    seed: int | None = None
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """All of its commands, in order."""
+        return (*((self.training,) if self.training else ()), *self.evaluations)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and how.
+
+    Attributes:
+        methods: Each is trained with every seed.
+        seeds: Of the trainings.
+        experiment: Hydra's experiment of the trainings; it tells the benchmark.
+        model: The model before unlearning, a folder or a name; evaluated too. `None` keeps the experiment's own.
+        tokenizer: Its tokenizer; `None` keeps the configuration's.
+        model_config: The framework's model configuration; `None` keeps the experiment's.
+        split: What to forget; `None` keeps the experiment's.
+        retain_model: The model that never saw the forget set; evaluated first.
+        retain_logs: File with its evaluation, if that is there; then without `retain_model`.
+        hardware: `cpu` appends `+hardware=cpu` to trainings and `+hardware=cpu_eval` to evaluations.
+        common: Hydra overrides of all trainings; what chooses the model or the split goes to the evaluations too.
+        evaluation: Hydra overrides of all evaluations; what begins with `eval.` goes to those during training too.
+        metrics: Of the final evaluation, by the names of their configurations; empty leaves the benchmark's.
+        every_epoch: Metrics computed before training and after each epoch; empty computes none.
+        lm_eval: Tasks of lm-evaluation-harness, which the final models are given too.
+    """
+
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...] = (0,)
+    experiment: str = "unlearn/tofu"
+    model: str | None = None
+    tokenizer: str | None = None
+    model_config: str | None = None
+    split: str | None = None
+    retain_model: str | None = None
+    retain_logs: str | None = None
+    hardware: str | None = None
+    common: tuple[str, ...] = ()
+    evaluation: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    every_epoch: tuple[str, ...] = ()
+    lm_eval: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        labels = [method.label for method in self.methods]
+        if shared := {label for label in labels if labels.count(label) > 1 or label == BEFORE}:
+            raise StudyError(
+                f"two models would share the name {', '.join(sorted(shared))}: give one of them a label, as in "
+                "'mine=NPO:trainer.method_args.beta=0.5'"
+            )
+        if not labels or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise StudyError("a study needs at least one method and one seed, and no seed twice")
+        if self.retain_model and self.retain_logs:
+            raise StudyError("retain_model is evaluated first, which makes its retain_logs: name only one of them")
+        if self.benchmark.by_tasks and (self.metrics or self.every_epoch):
+            raise StudyError(f"{self.experiment} is evaluated by tasks and not by metrics: choose them by lm_eval")
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The benchmark of the experiment."""
+        return benchmarks.of(self.experiment)
+
+    @property
+    def retain(self) -> Run | None:
+        """The evaluation that the others compare with, if it is to be made from a model."""
+        if not self.retain_model or self.benchmark.by_tasks:
+            return None
+        task = f"{PurePosixPath(self.retain_model).name}_{self.split or self.benchmark.splits[0]}"
+        return Run(task, self.retain_model, None, (self._evaluate(task, self.retain_model, None),))
+
+    @property
+    def retain_file(self) -> str | None:
+        """File with the retain model's evaluation, or `None` where there is none to compare with."""
+        if self.benchmark.by_tasks:
+            return None
+        return self.retain.evaluations[0].result if self.retain else self.retain_logs
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The model before unlearning, if it is named, and all methods with the first seed, the second, ..."""
+        before = [Run(BEFORE, self.model, None, self._evaluations(BEFORE, self.model))] if self.model else []
+        return (*before, *(self._run(method, seed) for seed in self.seeds for method in self.methods))
+
+    def _run(self, method: Method, seed: int) -> Run:
+        task = f"{method.label}_seed{seed}"
+        folder = f"saves/unlearn/{task}"
+        overrides = (
+            f"trainer={method.trainer}",
+            f"experiment={self.experiment}",
+            *((f"+hardware={self.hardware}",) if self.hardware else ()),
+            f"task_name={task}",
+            f"trainer.args.seed={seed}",
+            *self._model(self.model),
+            *self.benchmark.split(self.split, training=True),
+            *self._schedule(),
+            *self.common,
+            *method.overrides,
+        )
+        training = Command(f"unlearn {task}", "train", overrides, f"{folder}/training_args.bin")
+        return Run(task, folder, training, self._evaluations(task, folder), method, seed)
+
+    def _schedule(self) -> tuple[str, ...]:
+        if not self.every_epoch:
+            return ("trainer.args.eval_on_start=false", "trainer.args.eval_strategy=no", "trainer.args.do_eval=false")
+        return (
+            "trainer.args.eval_strategy=epoch",
+            *self.benchmark.metrics(self.every_epoch),
+            *_retain_logs(self.retain_file),
+            *(o for o in self.evaluation if o.startswith(f"eval.{self.benchmark.suite}.")),
+        )
+
+    def _evaluations(self, task: str, model: str) -> tuple[Command, ...]:
+        first = self._evaluate(task, model, self.retain_file)
+        return (first, self._ask(task, model)) if self.lm_eval and not self.benchmark.by_tasks else (first,)
+
+    def _evaluate(self, task: str, model: str, retain: str | None) -> Command:
+        suite = self.benchmark.suite
+        overrides = (
+            f"experiment=eval/{self.benchmark.name}/default",
+            *self._evaluated(task, model),
+            *self.benchmark.split(self.split, training=False),
+            *_retain_logs(retain),
+            f"eval.{suite}.overwrite=true",
+            *self.benchmark.metrics(self.metrics),
+            *(self._tasks if self.benchmark.by_tasks else ()),
+            *self._common(*_IN_EVALUATIONS_TOO),
+            *(o for o in self.evaluation if self.benchmark.by_tasks or not _key(o).startswith("eval.lm_eval")),
+        )
+        return Command(f"evaluate {task}", "eval", overrides, f"saves/eval/{task}/{self.benchmark.result}")
+
+    def _ask(self, task: str, model: str) -> Command:
+        overrides = (
+            "eval=lm_eval",
+            f"model={self.model_config or self.benchmark.model}",
+            *self._evaluated(task, model),
+            "eval.lm_eval.overwrite=true",
+            *self._tasks,
+            "hydra.output_subdir=.hydra_lm_eval",  # beside the benchmark's own, which has the same folder
+            *self._common("model"),
+            *(o for o in self.evaluation if _key(o).startswith(("model.", "eval.lm_eval", "hydra", "seed"))),
+        )
+        return Command(f"lm-eval {task}", "eval", overrides, f"saves/eval/{task}/LMEval_SUMMARY.json")
+
+    @property
+    def _tasks(self) -> tuple[str, ...]:
+        return (f"eval.lm_eval.tasks=[{','.join(self.lm_eval)}]",) if self.lm_eval else ()
+
+    def _evaluated(self, task: str, model: str) -> tuple[str, ...]:
+        hardware = (f"+hardware={self.hardware}_eval",) if self.hardware else ()
+        return (*hardware, f"task_name={task}", *self._model(model))
+
+    def _model(self, name: str | None) -> tuple[str, ...]:
+        chosen = (f"model={self.model_config}",) if self.model_config else ()
+        weights = (f"model.model_args.pretrained_model_name_or_path={name}",) if name else ()
+        tokenizer = (f"model.tokenizer_args.pretrained_model_name_or_path={self.tokenizer}",) if self.tokenizer else ()
+        return (*chosen, *weights, *tokenizer)
+
+    def _common(self, *first_keys: str) -> tuple[str, ...]:
+        return tuple(override for override in self.common if _key(override).split(".")[0] in first_keys)
+
+
+def _retain_logs(file: str | None) -> tuple[str, ...]:
+    return (f"retain_logs_path={file}",) if file else ()
+
+
+def _key(override: str) -> str:
+    """Return the key of an override: `eval.tofu.batch_size` of `++eval.tofu.batch_size=8`."""
+    return override.lstrip("+~").split("=", 1)[0].replace("/", ".")
