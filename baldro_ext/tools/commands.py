@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shlex
 import subprocess
 import sys
@@ -89,16 +90,15 @@ class Runner:
         """Run a command, and return how many seconds it took.
 
         Raises:
-            RunError: It failed; the message has the path of the log and its last lines.
+            RunError: It failed; the message has the path of the log, and its end from the last error on.
         """
         log, started = self.log(command), time.monotonic()
         self._result(command).unlink(missing_ok=True)
         files.mark_made(self._note(command), self._recipe(command, finished=False))
         code = self._call(command, log)
         if code:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
             raise RunError(
-                f"cannot {command.name} (exit code {code}): the whole output is in {log}, its end is\n{last}"
+                f"cannot {command.name} (exit code {code}): the whole output is in {log}, its end is\n{_end(log)}"
             )
         seconds = time.monotonic() - started
         files.mark_made(self._note(command), self._recipe(command, finished=True), seconds=round(seconds, 1))
@@ -143,3 +143,11 @@ class Runner:
 
     def _recipe(self, command: Command, finished: bool) -> dict[str, object]:
         return {"command": command.line(self.checkout), "finished": finished}
+
+
+def _end(log: Path) -> str:
+    """Return the last lines, at most five, from the last one that names an error; progress bars may stand below it."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [number for number, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    start = errors[-1] if errors else max(0, len(lines) - 5)
+    return "\n".join(f"  {line}" for line in lines[start : start + 5])

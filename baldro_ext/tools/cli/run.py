@@ -110,9 +110,7 @@ def execute(study: Study, runner: Runner, overwrite: bool = False) -> None:
     if not study.benchmark.by_tasks and not study.retain_file:
         typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     if failures:
-        typer.echo(f"\n{len(failures)} failed; the same command tries them again:\n", err=True)
-        for failure in failures:
-            typer.echo(f"{failure.name}\n  {failure.log}\n  {failure.reason}", err=True)
+        typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)
     names = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
     folder = Path(os.path.relpath(runner.folder), "saves", "eval")

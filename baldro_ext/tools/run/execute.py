@@ -5,7 +5,6 @@ What a command made is kept and not made again. What something else made is neve
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -48,17 +47,8 @@ class _Progress:
             self.say(f"[{self.done}/{self.total}] {line}")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A command that failed: its name, its log, and the line of the log that says why, as far as one can tell."""
-
-    name: str
-    log: Path
-    reason: str
-
-
-def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False) -> list[Failure]:
-    """Run what is not done yet, and return what failed.
+def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False) -> list[str]:
+    """Run what is not done yet, and return a message for each command that failed.
 
     Args:
         study: What to do.
@@ -156,12 +146,12 @@ def _evaluate_retain(study: Study, retain: Run, runner: Runner, progress: _Progr
     record.write(study, retain, runner)
 
 
-def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> list[Failure]:
+def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> list[str]:
     left = _pending(run, runner)
     if run.training in left:
         for evaluation in run.evaluations:
             runner.forget(evaluation)
-    failures: list[Failure] = []
+    failures: list[str] = []
     for command in run.commands:
         if command not in left:
             progress(f"{command.name}: done before")
@@ -170,17 +160,10 @@ def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> l
         elif not runner.stopped.is_set():
             try:
                 progress(command.name, runner.run(command))
-            except RunError:
+            except RunError as error:
                 if not runner.stopped.is_set():
-                    log = runner.log(command)
-                    progress(f"{command.name}: FAILED, see {log}")
-                    failures.append(Failure(command.name, log, _reason(log)))
+                    progress(f"{command.name}: FAILED, see {runner.log(command)}")
+                    failures.append(str(error))
     if not failures and not runner.stopped.is_set() and (left or not record.file(run, runner).exists()):
         record.write(study, run, runner)
     return failures
-
-
-def _reason(log: Path) -> str:
-    """Return the last line that names an error, or the last line; progress bars may stand below it."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])

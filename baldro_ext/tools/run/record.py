@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from baldro_ext.tools.commands import Runner
 from baldro_ext.tools.framework import installed
@@ -19,14 +18,9 @@ def file(run: Run, runner: Runner) -> Path:
 
 
 def write(study: Study, run: Run, runner: Runner) -> None:
-    """Write the record of a run that has ended, replacing what is there."""
-    file(run, runner).write_text(json.dumps(of(study, run, runner), indent=2) + "\n")
-
-
-def of(study: Study, run: Run, runner: Runner) -> dict[str, Any]:
-    """Return the record of a run that has ended; a value that does not apply or is not known is null."""
+    """Write the record of a run that has ended; a value that does not apply or is not known is null."""
     retain, timed = study.retain_file, run.training and not study.every_epoch
-    return {
+    record = {
         "schema": 1,
         "label": run.method.label if run.method else run.task,
         "trainer": run.method.trainer if run.method else None,
@@ -36,7 +30,7 @@ def of(study: Study, run: Run, runner: Runner) -> dict[str, Any]:
         "evaluation": study.evaluation,  # overrides of all evaluations
         "experiment": study.experiment,
         "benchmark": study.benchmark.files,  # how the result files begin
-        "split": study.split or study.benchmark.splits[0],
+        "split": study.chosen_split,
         "model": study.model,  # before unlearning; null is the experiment's own
         "model_config": study.model_config or study.benchmark.model,
         "retain_logs": retain,
@@ -50,6 +44,7 @@ def of(study: Study, run: Run, runner: Runner) -> dict[str, Any]:
         "jobs": runner.jobs,  # how many commands ran at a time, on which training_seconds depends
         "versions": _versions(runner.checkout),
     }
+    file(run, runner).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _training_seconds(model: Path) -> float | None:

@@ -91,24 +91,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, and how.
+    """What is compared, and how: the options of `baldro run`, which documents them, by their names there.
 
-    Attributes:
-        methods: Each is trained with every seed.
-        seeds: Of the trainings.
-        experiment: Hydra's experiment of the trainings; it tells the benchmark.
-        model: The model before unlearning, a folder or a name; evaluated too. `None` keeps the experiment's own.
-        tokenizer: Its tokenizer; `None` keeps the configuration's.
-        model_config: The framework's model configuration; `None` keeps the experiment's.
-        split: What to forget; `None` keeps the experiment's.
-        retain_model: The model that never saw the forget set; evaluated first.
-        retain_logs: File with its evaluation, if that is there; then without `retain_model`.
-        hardware: `cpu` appends `+hardware=cpu` to trainings and `+hardware=cpu_eval` to evaluations.
-        common: Hydra overrides of all trainings; what chooses the model or the split goes to the evaluations too.
-        evaluation: Hydra overrides of all evaluations; what begins with `eval.` goes to those during training too.
-        metrics: Of the final evaluation, by the names of their configurations; empty leaves the benchmark's.
-        every_epoch: Metrics computed before training and after each epoch; empty computes none.
-        lm_eval: Tasks of lm-evaluation-harness, which the final models are given too.
+    `common` is --set, `evaluation` is --eval-set; `None` and empty leave the choice to the experiment.
     """
 
     methods: tuple[Method, ...]
@@ -147,11 +132,16 @@ class Study:
         return benchmarks.of(self.experiment)
 
     @property
+    def chosen_split(self) -> str:
+        """What is forgotten."""
+        return self.split or self.benchmark.splits[0]
+
+    @property
     def retain(self) -> Run | None:
         """The evaluation that the others compare with, if it is to be made from a model."""
         if not self.retain_model or self.benchmark.by_tasks:
             return None
-        task = f"{PurePosixPath(self.retain_model).name}_{self.split or self.benchmark.splits[0]}"
+        task = f"{PurePosixPath(self.retain_model).name}_{self.chosen_split}"
         return Run(task, self.retain_model, None, (self._evaluate(task, self.retain_model, None),))
 
     @property
@@ -192,29 +182,13 @@ class Study:
             "trainer.args.eval_strategy=epoch",
             *self.benchmark.metrics(self.every_epoch),
             *_retain_logs(self.retain_file),
-            *(o for o in self.evaluation if o.startswith(f"eval.{self.benchmark.suite}.")),
+            *_chosen(self.evaluation, f"eval.{self.benchmark.suite}"),
         )
 
     def _evaluations(self, task: str, model: str) -> tuple[Command, ...]:
         first = self._evaluate(task, model, self.retain_file)
-        return (first, self._ask(task, model)) if self.lm_eval and not self.benchmark.by_tasks else (first,)
-
-    def _evaluate(self, task: str, model: str, retain: str | None) -> Command:
-        suite = self.benchmark.suite
-        overrides = (
-            f"experiment=eval/{self.benchmark.name}/default",
-            *self._evaluated(task, model),
-            *self.benchmark.split(self.split, training=False),
-            *_retain_logs(retain),
-            f"eval.{suite}.overwrite=true",
-            *self.benchmark.metrics(self.metrics),
-            *(self._tasks if self.benchmark.by_tasks else ()),
-            *self._common(*_IN_EVALUATIONS_TOO),
-            *(o for o in self.evaluation if self.benchmark.by_tasks or not _key(o).startswith("eval.lm_eval")),
-        )
-        return Command(f"evaluate {task}", "eval", overrides, f"saves/eval/{task}/{self.benchmark.result}")
-
-    def _ask(self, task: str, model: str) -> Command:
+        if not self.lm_eval or self.benchmark.by_tasks:
+            return (first,)
         overrides = (
             "eval=lm_eval",
             f"model={self.model_config or self.benchmark.model}",
@@ -222,18 +196,35 @@ class Study:
             "eval.lm_eval.overwrite=true",
             *self._tasks,
             "hydra.output_subdir=.hydra_lm_eval",  # beside the benchmark's own, which has the same folder
-            *self._common("model"),
-            *(o for o in self.evaluation if _key(o).startswith(("model.", "eval.lm_eval", "hydra", "seed"))),
+            *_chosen(self.common, "model"),
+            *_chosen(self.evaluation, "model", "eval.lm_eval", "hydra", "seed"),
         )
-        return Command(f"lm-eval {task}", "eval", overrides, f"saves/eval/{task}/LMEval_SUMMARY.json")
+        return (first, Command(f"lm-eval {task}", "eval", overrides, f"saves/eval/{task}/LMEval_SUMMARY.json"))
 
-    @property
-    def _tasks(self) -> tuple[str, ...]:
-        return (f"eval.lm_eval.tasks=[{','.join(self.lm_eval)}]",) if self.lm_eval else ()
+    def _evaluate(self, task: str, model: str, retain: str | None) -> Command:
+        own = self.evaluation
+        if not self.benchmark.by_tasks:
+            own = tuple(override for override in own if override not in _chosen(own, "eval.lm_eval"))
+        overrides = (
+            f"experiment=eval/{self.benchmark.name}/default",
+            *self._evaluated(task, model),
+            *self.benchmark.split(self.split, training=False),
+            *_retain_logs(retain),
+            f"eval.{self.benchmark.suite}.overwrite=true",
+            *self.benchmark.metrics(self.metrics),
+            *(self._tasks if self.benchmark.by_tasks else ()),
+            *_chosen(self.common, *_IN_EVALUATIONS_TOO),
+            *own,
+        )
+        return Command(f"evaluate {task}", "eval", overrides, f"saves/eval/{task}/{self.benchmark.result}")
 
     def _evaluated(self, task: str, model: str) -> tuple[str, ...]:
         hardware = (f"+hardware={self.hardware}_eval",) if self.hardware else ()
         return (*hardware, f"task_name={task}", *self._model(model))
+
+    @property
+    def _tasks(self) -> tuple[str, ...]:
+        return (f"eval.lm_eval.tasks=[{','.join(self.lm_eval)}]",) if self.lm_eval else ()
 
     def _model(self, name: str | None) -> tuple[str, ...]:
         chosen = (f"model={self.model_config}",) if self.model_config else ()
@@ -241,14 +232,12 @@ class Study:
         tokenizer = (f"model.tokenizer_args.pretrained_model_name_or_path={self.tokenizer}",) if self.tokenizer else ()
         return (*chosen, *weights, *tokenizer)
 
-    def _common(self, *first_keys: str) -> tuple[str, ...]:
-        return tuple(override for override in self.common if _key(override).split(".")[0] in first_keys)
-
 
 def _retain_logs(file: str | None) -> tuple[str, ...]:
     return (f"retain_logs_path={file}",) if file else ()
 
 
-def _key(override: str) -> str:
-    """Return the key of an override: `eval.tofu.batch_size` of `++eval.tofu.batch_size=8`."""
-    return override.lstrip("+~").split("=", 1)[0].replace("/", ".")
+def _chosen(overrides: tuple[str, ...], *keys: str) -> tuple[str, ...]:
+    """Return the overrides of these keys and of what is below them: of `eval`, `++eval.tofu.batch_size=8`."""
+    below = re.compile(rf"[+~]*({'|'.join(map(re.escape, keys))})(?![\w])")
+    return tuple(override for override in overrides if below.match(override))
