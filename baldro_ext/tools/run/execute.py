@@ -43,7 +43,8 @@ class _Progress:
                 line += f": {seconds:.0f} s"
             if (left := self.total - self.done) and self.ran:
                 minutes = max(1, round(left * (time.monotonic() - self.started) / self.ran / 60))
-                line += f"; {left} left, about {minutes // 60} h {minutes % 60:02d} min"
+                hours = f"{minutes // 60} h " if minutes >= 60 else ""
+                line += f"; {left} left, about {hours}{minutes % 60} min"
             self.say(f"[{self.done}/{self.total}] {line}")
 
 
