@@ -149,7 +149,7 @@ def test_a_model_trained_again_is_evaluated_again(runner: Runner) -> None:
     run(runner, study("NPO"))
     runner.forget(one(study("NPO"), 0))
     (evaluation,) = study("NPO").runs[0].evaluations
-    evaluated = runner.folder / evaluation.result
+    evaluated = runner.folder / evaluation.results[1]
     evaluated.write_text("of the model before")
     run(runner, study("NPO", lm_eval=("arc_easy",)))
     assert calls(runner)[2:] == ["unlearn NPO_seed0", "eval NPO_seed0", "eval NPO_seed0"]

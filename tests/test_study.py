@@ -69,7 +69,7 @@ def test_a_training_is_the_frameworks_command() -> None:
         "trainer.args.eval_on_start=false trainer.args.eval_strategy=no trainer.args.do_eval=false "
         "trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
     )
-    assert training(STUDY, "radius_seed1").result == "saves/unlearn/radius_seed1/training_args.bin"
+    assert training(STUDY, "radius_seed1").results == ("saves/unlearn/radius_seed1/training_args.bin",)
 
 
 def test_an_evaluation_compares_the_trained_model_with_the_retain_model() -> None:
@@ -79,14 +79,14 @@ def test_an_evaluation_compares_the_trained_model_with_the_retain_model() -> Non
         "model.model_args.pretrained_model_name_or_path=saves/unlearn/NPO_seed0 "
         "retain_logs_path=saves/eval/retain90_forget10/TOFU_EVAL.json eval.tofu.overwrite=true"
     )
-    assert evaluation.result == "saves/eval/NPO_seed0/TOFU_EVAL.json"
+    assert evaluation.results == ("saves/eval/NPO_seed0/TOFU_EVAL.json", "saves/eval/NPO_seed0/TOFU_SUMMARY.json")
 
 
 def test_the_retain_model_is_evaluated_first_and_without_comparison() -> None:
     retain = STUDY.retain
     assert retain is not None
     (command,) = retain.commands
-    assert command.result == "saves/eval/retain90_forget10/TOFU_EVAL.json"
+    assert command.results[0] == "saves/eval/retain90_forget10/TOFU_EVAL.json"
     assert "model.model_args.pretrained_model_name_or_path=models/retain90" in command.overrides
     assert not [override for override in command.overrides if override.startswith("retain_logs_path")]
     given = replace(STUDY, retain_model=None, retain_logs="logs/mine.json")
@@ -150,7 +150,7 @@ def test_every_epoch_evaluates_the_chosen_metrics_within_training() -> None:
 def test_wmdp_is_evaluated_by_tasks_once() -> None:
     study = replace(STUDY, experiment="unlearn/wmdp", lm_eval=("wmdp_cyber", "mmlu"))
     (evaluation,) = one(study, "NPO_seed0").evaluations
-    assert evaluation.result == "saves/eval/NPO_seed0/LMEval_SUMMARY.json"
+    assert evaluation.results == ("saves/eval/NPO_seed0/LMEval_SUMMARY.json",)
     assert "eval.lm_eval.tasks=[wmdp_cyber,mmlu]" in evaluation.overrides
     assert not [override for override in evaluation.overrides if override.startswith("retain_logs_path")]
     assert study.retain is None

@@ -31,13 +31,13 @@ class Command:
         name: What it does, in words that also name its log: `unlearn NPO`.
         script: `train` or `eval`.
         overrides: Hydra overrides.
-        result: A file, relative to the working folder, that the call writes.
+        results: Files that the call writes, relative to the working folder.
     """
 
     name: str
     script: Literal["train", "eval"]
     overrides: tuple[str, ...]
-    result: str
+    results: tuple[str, ...]
 
     def line(self, checkout: Path) -> str:
         """Return the command line as one would type it in the working folder."""
@@ -48,7 +48,7 @@ class Runner:
     """Runs commands of one checkout in one working folder. Safe to share between threads.
 
     The output of each command goes to `logs/<name>.log`. Beside it, `logs/<name>.json` notes the command line and
-    whether it has finished, by which a result is recognised.
+    whether it has finished, by which results are recognised.
 
     Args:
         folder: Where the commands are typed.
@@ -69,22 +69,22 @@ class Runner:
         return self.folder / "logs" / f"{command.name.replace(' ', '_')}.log"
 
     def has_succeeded(self, command: Command) -> bool:
-        """Whether this very command line has once made its result, which may have been deleted since."""
+        """Whether this very command line has once made its results, which may have been deleted since."""
         return files.is_made(self._note(command), self._recipe(command, finished=True))
 
     def is_done(self, command: Command) -> bool:
-        """Whether this very command line has made its result, which is there."""
-        return self.has_succeeded(command) and self._result(command).exists()
+        """Whether this very command line has made its results, which are there."""
+        return self.has_succeeded(command) and all(file.exists() for file in self._results(command))
 
     def is_foreign(self, command: Command) -> bool:
-        """Whether the result is there but was made by another command line, or not by a `Runner`."""
+        """Whether a result is there that was made by another command line, or not by a `Runner`."""
         begun = files.is_made(self._note(command), self._recipe(command, finished=False))
-        return self._result(command).exists() and not (begun or self.has_succeeded(command))
+        return any(file.exists() for file in self._results(command)) and not (begun or self.has_succeeded(command))
 
     def forget(self, command: Command) -> None:
-        """Remove the result of a command, because what it was made from is about to change."""
-        self._result(command).unlink(missing_ok=True)
-        self._note(command).unlink(missing_ok=True)
+        """Remove the results of a command, because they or what they were made from are about to change."""
+        for file in (*self._results(command), self._note(command)):
+            file.unlink(missing_ok=True)
 
     def run(self, command: Command) -> float:
         """Run a command, and return how many seconds it took.
@@ -93,7 +93,7 @@ class Runner:
             RunError: It failed; the message has the path of the log, and its end from the last error on.
         """
         log, started = self.log(command), time.monotonic()
-        self._result(command).unlink(missing_ok=True)
+        self.forget(command)
         files.mark_made(self._note(command), self._recipe(command, finished=False))
         code = self._call(command, log)
         if code:
@@ -135,8 +135,8 @@ class Runner:
         finally:
             self._free.put(environment)
 
-    def _result(self, command: Command) -> Path:
-        return self.folder / command.result
+    def _results(self, command: Command) -> list[Path]:
+        return [self.folder / name for name in command.results]
 
     def _note(self, command: Command) -> Path:
         return self.log(command).with_suffix(".json")

@@ -38,9 +38,10 @@ class Benchmark:
         return self.suite == "lm_eval"
 
     @property
-    def result(self) -> str:
-        """Name of the file that an evaluation is known by; with metrics, the one with numbers per sample."""
-        return f"{self.files}_SUMMARY.json" if self.by_tasks else f"{self.files}_EVAL.json"
+    def results(self) -> tuple[str, ...]:
+        """Names of the files that an evaluation is known by: numbers per sample, if it has metrics, and a summary."""
+        summary = f"{self.files}_SUMMARY.json"
+        return (summary,) if self.by_tasks else (f"{self.files}_EVAL.json", summary)
 
     def metrics(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the overrides that choose metrics; none where no name is given."""

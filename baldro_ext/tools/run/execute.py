@@ -113,7 +113,7 @@ def _check_free(retain: Run | None, runs: tuple[Run, ...], runner: Runner) -> No
     commands = [command for run in runs for command in run.commands]
     if retain and not _is_there(retain, runner):
         commands += retain.commands
-    taken = [command.result for command in commands if runner.is_foreign(command)]
+    taken = [command.results[0] for command in commands if runner.is_foreign(command)]
     if taken:
         more = f" (and {len(taken) - 3} more)" if len(taken) > 3 else ""
         raise NotOursError(
@@ -135,7 +135,8 @@ def _lock(folder: Path) -> FileLock:
 def _is_there(retain: Run, runner: Runner) -> bool:
     """Whether the retain model's evaluation can be used: finished by us, or put there by someone else."""
     (command,) = retain.commands
-    return runner.is_done(command) or (runner.is_foreign(command) and not runner.log(command).exists())
+    brought = (runner.folder / command.results[0]).exists() and not runner.log(command).exists()
+    return brought or runner.is_done(command)
 
 
 def _evaluate_retain(study: Study, retain: Run, runner: Runner, progress: _Progress) -> None:

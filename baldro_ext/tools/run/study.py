@@ -149,7 +149,7 @@ class Study:
         """File with the retain model's evaluation, or `None` where there is none to compare with."""
         if self.benchmark.by_tasks:
             return None
-        return self.retain.evaluations[0].result if self.retain else self.retain_logs
+        return self.retain.evaluations[0].results[0] if self.retain else self.retain_logs
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -172,7 +172,7 @@ class Study:
             *self.common,
             *method.overrides,
         )
-        training = Command(f"unlearn {task}", "train", overrides, f"{folder}/training_args.bin")
+        training = Command(f"unlearn {task}", "train", overrides, (f"{folder}/training_args.bin",))
         return Run(task, folder, training, self._evaluations(task, folder), method, seed)
 
     def _schedule(self) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ class Study:
             *_chosen(self.common, "model"),
             *_chosen(self.evaluation, "model", "eval.lm_eval", "hydra", "seed"),
         )
-        return (first, Command(f"lm-eval {task}", "eval", overrides, f"saves/eval/{task}/LMEval_SUMMARY.json"))
+        return (first, Command(f"lm-eval {task}", "eval", overrides, (f"saves/eval/{task}/LMEval_SUMMARY.json",)))
 
     def _evaluate(self, task: str, model: str, retain: str | None) -> Command:
         own = self.evaluation
@@ -216,7 +216,8 @@ class Study:
             *_chosen(self.common, *_IN_EVALUATIONS_TOO),
             *own,
         )
-        return Command(f"evaluate {task}", "eval", overrides, f"saves/eval/{task}/{self.benchmark.result}")
+        results = tuple(f"saves/eval/{task}/{name}" for name in self.benchmark.results)
+        return Command(f"evaluate {task}", "eval", overrides, results)
 
     def _evaluated(self, task: str, model: str) -> tuple[str, ...]:
         hardware = (f"+hardware={self.hardware}_eval",) if self.hardware else ()
