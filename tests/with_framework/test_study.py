@@ -32,7 +32,7 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
     command = (
         *("-m", "baldro_ext.tools.cli", "run", "tops=BalDRO_G:trainer.method_args.top_fraction=0.25", "--seeds", "3"),
         *("--checkout", str(framework.checkout), "--folder", str(framework.folder), "--hardware", "cpu", "--jobs", "2"),
-        *("--model", MODEL, "--retain-model", MODEL, "--retain-logs", "saves/eval/study_retain/TOFU_EVAL.json"),
+        *("--model", MODEL, "--retain-model", MODEL),
         *("--set", "trainer.args.num_train_epochs=1", "--set", "trainer.args.report_to=none"),
         *("--metrics", f"{metrics},forget_quality", "--every-epoch", metrics, "--lm-eval", "arc_easy"),
     )
@@ -51,7 +51,7 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
 
     record = read(framework, "eval", "tops_seed3", "study.json")
     assert (record["label"], record["trainer"], record["seed"]) == ("tops", "BalDRO_G", 3)
-    assert (record["retain_logs"], len(record["retain_sha256"])) == ("saves/eval/study_retain/TOFU_EVAL.json", 64)
+    assert (record["retain_logs"], len(record["retain_sha256"])) == ("saves/eval/tiny_forget10/TOFU_EVAL.json", 64)
     assert record["versions"]["open-unlearning"].startswith(framework.checkout.name.split("-")[1])
 
     assert framework.run(*command).count("done before") == 6

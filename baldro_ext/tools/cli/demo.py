@@ -57,7 +57,7 @@ def demo(
             typer.echo("2/2  Unlearning those four, two commands at a time")
             # One thread each: two such small models at a time are faster than one on two cores.
             runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)
-            run.execute(study, runner)
+            run.carry_out(study, runner)
             found = demo.evaluations(study, place)
             files.write(
                 place, {"demo.png": picture.draw({name: demo.probabilities(path) for name, path in found.items()})}

@@ -23,41 +23,36 @@ def run(
             help="TRAINER, or '[LABEL=]TRAINER:OVERRIDE ...'; default: NPO BalDRO_G BalDRO_DV.",
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds of each method.")] = "0",
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds; each method is trained with each.")] = "0",
     experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
-    model: Annotated[str | None, typer.Option(help="The model before unlearning, a folder or a name.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Default: the model's folder, if it has one.")] = None,
-    model_config: Annotated[str | None, typer.Option(help="The framework's model=.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="forget01|05|10 (TOFU), News|Books (MUSE), cyber|bio (WMDP).")
-    ] = None,
-    retain_model: Annotated[str | None, typer.Option(help="The model that never saw the forget set.")] = None,
-    retain_logs: Annotated[
-        str | None, typer.Option(help="Its evaluation, if that is there; not with --retain-model.")
-    ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the commands are typed: data, saves and logs.")] = Path(),
-    jobs: Annotated[int, typer.Option(min=1, help="Commands side by side.")] = 1,
-    devices: Annotated[str, typer.Option(metavar="N,N", help="GPUs, one for each of the jobs; sets --jobs.")] = "",
-    hardware: Annotated[str | None, typer.Option(help="cpu: +hardware=cpu and +hardware=cpu_eval, one thread.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model to unlearn, a folder or a name; evaluated too.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Its tokenizer; default: in the model's folder.")] = None,
+    model_config: Annotated[str | None, typer.Option(help="The framework's model=NAME.")] = None,
+    split: Annotated[str | None, typer.Option(help="As forget05 (TOFU), Books (MUSE), bio (WMDP).")] = None,
+    retain_model: Annotated[str | None, typer.Option(help="It never saw the forget set; evaluated first.")] = None,
+    retain_logs: Annotated[str | None, typer.Option(help="Instead: the TOFU_EVAL.json of such a model.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the commands run: data, saves and logs.")] = Path(),
+    jobs: Annotated[int, typer.Option(min=1, help="How many commands run at a time.")] = 1,
+    devices: Annotated[str, typer.Option(metavar="N,N", help="GPUs, one per command; sets --jobs.")] = "",
+    hardware: Annotated[str | None, typer.Option(help="cpu: run without a GPU, one thread per command.")] = None,
     common: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="OVERRIDE", help="Of all trainings; model and split of evaluations too."),
+        list[str] | None, typer.Option("--set", metavar="OVERRIDE", help="Hydra override of all trainings.")
     ] = None,
     evaluation: Annotated[
-        list[str] | None, typer.Option("--eval-set", metavar="OVERRIDE", help="Of all evaluations.")
+        list[str] | None, typer.Option("--eval-set", metavar="OVERRIDE", help="Hydra override of all evaluations.")
     ] = None,
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Of the final evaluation; default: all.")] = "",
     every_epoch: Annotated[str, typer.Option(metavar="A,B", help="Metrics before training and after each epoch.")] = "",
-    lm_eval: Annotated[str, typer.Option(metavar="A,B", help="Tasks of lm-evaluation-harness, as mmlu.")] = "",
+    lm_eval: Annotated[str, typer.Option(metavar="A,B", help="Tasks of lm-evaluation-harness, such as mmlu.")] = "",
     checkout: Annotated[Path | None, typer.Option(help="Of open-unlearning; default: the pinned one.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other commands.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands that would run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that other commands made.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands that would run.")] = False,
 ) -> None:
     """Unlearn by several methods and seeds, and evaluate each.
 
     Every command is the framework's own train.py or eval.py. Finished commands are not run again, so the same call
     goes on where it was interrupted. A failed command is reported with its log, and the others go on. The results are
-    in saves/eval/LABEL_seedN.
+    in saves/eval/LABEL_seedN. What --set overrides of the model and the split reaches the evaluations too.
 
     \b
     Examples:
@@ -98,10 +93,10 @@ def run(
         if dry_run:
             typer.echo("\n".join([f"cd {runner.folder}", *lines(study, runner)]))
         else:
-            execute(study, runner, overwrite)
+            carry_out(study, runner, overwrite)
 
 
-def execute(study: Study, runner: Runner, overwrite: bool = False) -> None:
+def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     """Carry a study out; end the command with 1, and the reasons, where something failed."""
     from baldro_ext.tools.run.execute import execute
 
