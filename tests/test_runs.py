@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.commands import Command, Runner
+from baldro_ext.tools.commands import Command, RunError, Runner
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.run import Method, Study, StudyError
 from baldro_ext.tools.run.execute import execute, lines
@@ -165,17 +165,29 @@ def test_a_model_deleted_after_its_evaluation_is_not_trained_again(runner: Runne
     assert (runner.folder / "saves/eval/NPO_seed0/study.json").read_text() == record
 
 
-def test_the_retain_model_is_evaluated_once_before_all_or_taken_as_it_is(runner: Runner) -> None:
+def test_the_retain_model_is_evaluated_once_before_all(runner: Runner) -> None:
     with_retain = study("NPO", retain_model="models/retain90")
     run(runner, with_retain)
     assert calls(runner) == ["eval retain90_forget10", "unlearn NPO_seed0", "eval NPO_seed0"]
     run(runner, with_retain)
     assert len(calls(runner)) == 3
-    shutil.rmtree(runner.folder / "logs")
-    shutil.rmtree(runner.folder / "saves/unlearn")
-    shutil.rmtree(runner.folder / "saves/eval/NPO_seed0")
-    run(runner, with_retain)  # its evaluation is there, made by someone else
-    assert calls(runner)[3:] == ["unlearn NPO_seed0", "eval NPO_seed0"]
+
+
+def test_a_retain_model_that_cannot_be_evaluated_stops_the_study(runner: Runner) -> None:
+    with pytest.raises(RunError, match="cannot evaluate retain90_forget10"):
+        run(runner, study("NPO", retain_model="models/retain90", evaluation=("trainer.args.works=no",)))
+    assert calls(runner) == ["eval retain90_forget10"]
+
+
+def test_a_retain_evaluation_of_ones_own_is_kept_and_used_by_its_name(runner: Runner) -> None:
+    mine = runner.folder / "saves/eval/retain90_forget10/TOFU_EVAL.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(NotOursError, match="--retain-logs"):
+        run(runner, study("NPO", retain_model="models/retain90"))
+    run(runner, study("NPO", retain_logs="saves/eval/retain90_forget10/TOFU_EVAL.json"))
+    assert mine.read_text() == "mine"
+    assert calls(runner) == ["unlearn NPO_seed0", "eval NPO_seed0"]
 
 
 def test_the_record_says_how_a_result_was_made(runner: Runner) -> None:

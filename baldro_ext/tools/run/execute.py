@@ -63,17 +63,17 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
         RunError: The retain model could not be evaluated, which all evaluations compare with.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
     """
-    retain, runs = study.retain, study.runs
     _check_trainers(study, runner.checkout)
+    everything = _everything(study)
     with _lock(runner.folder):
         if not overwrite:
-            _check_free(retain, runs, runner)
-        progress = _Progress(sum(len(run.commands) for run in runs) + (retain is not None), say)
-        if retain:
-            _evaluate_retain(study, retain, runner, progress)
+            _check_free(everything, runner)
+        progress = _Progress(sum(len(run.commands) for run in everything), say)
+        if study.retain and (failures := _carry_out(study, study.retain, runner, progress)):
+            raise RunError(failures[0])
         with ThreadPoolExecutor(runner.jobs) as pool:
             try:
-                results = list(pool.map(lambda run: _carry_out(study, run, runner, progress), runs))
+                results = list(pool.map(lambda run: _carry_out(study, run, runner, progress), study.runs))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 runner.stop()
@@ -84,10 +84,11 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
     _check_trainers(study, runner.checkout)
-    retain = study.retain
-    first = () if retain is None or _is_there(retain, runner) else retain.commands
-    commands = [*first, *(command for run in study.runs for command in _pending(run, runner))]
-    return [command.line(runner.checkout) for command in commands]
+    return [command.line(runner.checkout) for run in _everything(study) for command in _pending(run, runner)]
+
+
+def _everything(study: Study) -> tuple[Run, ...]:
+    return (*((study.retain,) if study.retain else ()), *study.runs)
 
 
 def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
@@ -109,16 +110,14 @@ def _check_trainers(study: Study, checkout: Path) -> None:
             raise StudyError(f"unknown trainer {method.trainer!r}: {suggest.known(method.trainer, known)}")
 
 
-def _check_free(retain: Run | None, runs: tuple[Run, ...], runner: Runner) -> None:
-    commands = [command for run in runs for command in run.commands]
-    if retain and not _is_there(retain, runner):
-        commands += retain.commands
-    taken = [command.results[0] for command in commands if runner.is_foreign(command)]
+def _check_free(runs: tuple[Run, ...], runner: Runner) -> None:
+    taken = [command.results[0] for run in runs for command in run.commands if runner.is_foreign(command)]
     if taken:
         more = f" (and {len(taken) - 3} more)" if len(taken) > 3 else ""
         raise NotOursError(
             f"{', '.join(taken[:3])}{more} in {runner.folder} came from another command line, so nothing was run.\n"
-            "Keep them by another --folder or another label, as in 'again=NPO'; or let them be replaced by --overwrite."
+            "Choose another --folder or another label, as in 'again=NPO'; replace them by --overwrite; or name an "
+            "evaluation of the retain model that is there by --retain-logs instead of --retain-model."
         )
 
 
@@ -130,22 +129,6 @@ def _lock(folder: Path) -> FileLock:
     except Timeout:
         raise NotOursError(f"another baldro run is at work in {folder}: wait for it, or use another --folder") from None
     return lock
-
-
-def _is_there(retain: Run, runner: Runner) -> bool:
-    """Whether the retain model's evaluation can be used: finished by us, or put there by someone else."""
-    (command,) = retain.commands
-    brought = (runner.folder / command.results[0]).exists() and not runner.log(command).exists()
-    return brought or runner.is_done(command)
-
-
-def _evaluate_retain(study: Study, retain: Run, runner: Runner, progress: _Progress) -> None:
-    (command,) = retain.commands
-    if _is_there(retain, runner):
-        progress(f"{command.name}: done before")
-        return
-    progress(command.name, runner.run(command))
-    record.write(study, retain, runner)
 
 
 def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> list[str]:
