@@ -29,7 +29,7 @@ def test_the_table_has_worst_decile_and_largest_of_the_answers_remembered_best(t
         "model",
         "utility",
     ]
-    assert row.split() == ["NPO", "0.095", "0.185", "0.19", "-", "-", "0.5"]
+    assert row.split() == ["NPO", "0.095", "0.185", "0.190", "-", "-", "0.500"]
 
 
 def test_where_the_framework_cannot_be_fetched_the_demo_says_so_and_what_else_there_is(

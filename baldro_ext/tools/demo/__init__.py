@@ -78,4 +78,5 @@ def table(evaluations: Mapping[str, Path]) -> str:
             [name, left.mean, left.worst_mean, left.largest, *(summary.get(metric) for metric in MEASURES.values())]
         )
     head = ["", "probability", "worst decile", "largest", *MEASURES]
-    return tabulate(rows, head, tablefmt="plain", floatfmt=".3g", missingval="-")
+    digits = ["", ".3f", ".3f", ".3f", ".3f", ".1e", ".3f"]  # forget quality is a p-value, often tiny
+    return tabulate(rows, head, tablefmt="plain", floatfmt=digits, missingval="-")
