@@ -57,7 +57,7 @@ def run(
     \b
     Examples:
       baldro run NPO BalDRO_G BalDRO_DV --seeds 0,1,2 --dry-run
-      baldro run NPO 'radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5' \\
+      baldro run NPO 'radius1=BalDRO_DV_radius:trainer.method_args.dv_radius=1' \\
         --model models/target --retain-model models/retain90 --hardware cpu --jobs 2
       baldro run SimNPO BalDRO_G_SimNPO --experiment unlearn/muse --split Books --lm-eval mmlu
 

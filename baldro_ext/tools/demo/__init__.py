@@ -13,8 +13,7 @@ from baldro_ext.tools import framework
 from baldro_ext.tools.git import GitError
 from baldro_ext.tools.run import Method, Study
 
-RADIUS = "BalDRO_DV_radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
-METHODS = tuple(Method.parse(text) for text in ("NPO", "BalDRO_G", "BalDRO_DV", RADIUS))
+METHODS = tuple(Method(name, name) for name in ("NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius"))
 MEASURES = {"extraction": "extraction_strength", "forget quality": "forget_quality", "model utility": "model_utility"}
 
 
