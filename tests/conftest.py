@@ -60,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     for marker, missing, what, fix in (
         ("framework", "A GENERATION OF OPEN-UNLEARNING", "tests with the real framework", "baldro framework install"),
         ("cuda", "A CUDA GPU", "tests on a GPU", "make test on a machine that has one"),
-        ("slurm", "SLURM", "tests on a cluster", "as root, apt-get install slurm-wlm munge"),
+        ("slurm", "SLURM", "tests on a cluster", "apt-get install slurm-wlm munge"),
         ("browser", "CHROMIUM", "tests of the report in a browser", "apt-get install chromium chromium-driver"),
     ):
         skipped = [report for report in terminalreporter.stats.get("skipped", []) if marker in report.keywords]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
@@ -17,7 +18,8 @@ ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
-SlurmUser=root
+SlurmUser={user}
+SlurmdUser={user}
 AuthInfo=socket={folder}/munge.socket
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -44,17 +46,15 @@ def missing() -> list[str]:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start the cluster, and yield the environment in which SLURM's commands find it; end it afterwards.
-
-    Needs root: slurmd starts the jobs of any user.
-    """
+    """Start the cluster as the current user, and yield the variables by which SLURM's commands find it; end it after."""
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
     configuration = folder / "slurm.conf"
     ports = {"controller_port": _free_port(), "node_port": _free_port()}
-    configuration.write_text(_CONFIGURATION.format(folder=folder, host=socket.gethostname().split(".")[0], **ports))
+    host, user = socket.gethostname().split(".")[0], getpass.getuser()
+    configuration.write_text(_CONFIGURATION.format(folder=folder, host=host, user=user, **ports))
     environment = {**os.environ, "SLURM_CONF": str(configuration)}
     places = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log"}
     files = [f"--{option}={folder / name}" for option, name in {**places, "seed-file": "munge.seed"}.items()]
