@@ -46,24 +46,19 @@ def demo(
     from baldro_ext.tools.workspace.benchmarks import BENCHMARKS, lay_out
 
     place, study = folder.absolute(), demo.study(seed)
-    try:
-        with reported(), interruptible():
-            checkout = demo.find_checkout(typer.echo)
-            typer.echo(f"Working in {place}, with open-unlearning in {checkout}")
-            typer.echo("1/2  Making 24 authors, a model that recites them all, and one that never knew the last four")
-            logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
-            lay_out(BENCHMARKS["tofu"], place, checkout, seed)
-            logging.disable(logging.NOTSET)
-            typer.echo("2/2  Unlearning those four, two commands at a time")
-            # One thread each: two such small models at a time are faster than one on two cores.
-            runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)
-            run.carry_out(study, runner)
-            found = demo.evaluations(study, place)
-            files.write(
-                place, {"demo.png": picture.draw({name: demo.probabilities(path) for name, path in found.items()})}
-            )
-    except OSError as error:
-        typer.echo(f"Error: {error}\nChoose another folder: baldro demo FOLDER", err=True)
-        raise typer.Exit(1) from None
+    with reported(), interruptible():
+        checkout = demo.find_checkout(typer.echo)
+        typer.echo(f"Working in {place}, with open-unlearning in {checkout}")
+        typer.echo("1/2  Making 24 authors, a model that recites them all, and one that never knew the last four")
+        logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
+        lay_out(BENCHMARKS["tofu"], place, checkout, seed)
+        logging.disable(logging.NOTSET)
+        typer.echo("2/2  Unlearning those four, two commands at a time")
+        # One thread each: two such small models at a time are faster than one on two cores.
+        runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)
+        run.carry_out(study, runner)
+        found = demo.evaluations(study, place)
+        dots = {name: demo.probabilities(evaluation) for name, evaluation in found.items()}
+        files.write(place, {"demo.png": picture.draw(dots)})
     typer.echo(f"\nWhat is left of the forgotten authors, and of the rest:\n\n{demo.table(found)}\n")
     typer.echo(_LEGEND.format(folder=folder))
