@@ -127,8 +127,12 @@ def test_the_wheel_brings_every_configuration(framework: Framework, tmp_path: Pa
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, built], check=True
     )
-    shipped = {path.relative_to(site / "baldro_ext" / "configs") for path in site.rglob("configs/**/*.yaml")}
-    assert shipped == {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
+    for there, here in (
+        (site / "baldro_ext" / "configs", ROOT / "configs"),
+        (site / "baldro_ext", ROOT / "baldro_ext"),
+    ):
+        shipped = {path.relative_to(there) for path in there.rglob("*.yaml")}
+        assert shipped >= {path.relative_to(here) for path in here.rglob("*.yaml")}
 
     command = [str(framework.checkout / "src" / "train.py"), "trainer=BalDRO_G_SimNPO", "experiment=unlearn/muse"]
     environment = {"PYTHONPATH": str(site)}
@@ -148,3 +152,12 @@ def test_experiments_compose_without_any_other_override(framework: Framework, be
     assert f"task_name: {benchmark}_" in composed
     assert "remove_unused_columns: false" in composed
     assert "\ndata:\n" in composed
+
+
+@pytest.mark.parametrize("override", ["trainer.method_args.dv_beta=0", "+trainer.method_args.hardnes=nll"])
+def test_a_setting_that_cannot_work_ends_the_run_before_it_begins(framework: Framework, override: str) -> None:
+    command = ("trainer=BalDRO_DV", "experiment=unlearn/tofu", "task_name=early", override)
+    output = framework.run(str(framework.checkout / "src" / "train.py"), *command, ok=False)
+    assert override.lstrip("+").partition("=")[0].rpartition(".")[2] in output.splitlines()[-1]
+    assert "Traceback" not in output
+    assert not framework.saved("early").exists(), "neither a folder nor a model, whose name does not exist here"

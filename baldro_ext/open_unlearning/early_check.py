@@ -1,0 +1,25 @@
+"""A Hydra callback that checks the method's settings before model and data are loaded, and before a folder is made."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+
+class EarlyCheck(Callback):
+    """Ends a single run whose settings cannot work; the jobs of a sweep are each checked by their trainer."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print what is wrong and exit with status 1; an exception would only become one of Hydra's warnings."""
+        from baldro_ext.config import VARIANTS, Settings  # which import torch: only where a run starts
+
+        if config.trainer.handler not in VARIANTS:
+            return
+        try:
+            method: Any = OmegaConf.to_container(config.trainer.method_args, resolve=True)
+            Settings.parse(config.trainer.handler, method)
+        except ValueError as error:
+            sys.exit(f"Error in trainer.method_args: {error}")
