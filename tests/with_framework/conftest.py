@@ -71,7 +71,9 @@ class Framework:
         launch = ("-m", "torch.distributed.run", "--nproc_per_node", str(processes))
         return self.run(*launch, script, *place, *arguments, env=env, ok=None)
 
-    def run(self, *command: str, env: dict[str, str] | None = None, ok: bool | None = True) -> str:
+    def run(
+        self, *command: str, env: dict[str, str] | None = None, ok: bool | None = True, timeout: float | None = None
+    ) -> str:
         """Run Python in the working folder; return both streams, or fail with them if it did not end as expected."""
         done = subprocess.run(
             [sys.executable, *command],
@@ -80,6 +82,7 @@ class Framework:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            timeout=timeout,
         )
         if ok is not None and (done.returncode == 0) != ok:
             pytest.fail(f"exit code {done.returncode} of {' '.join(command)}\n{done.stdout[-6000:]}", pytrace=False)

@@ -30,7 +30,9 @@ def test_a_sweep_trains_its_jobs_on_a_cluster(framework: Framework, tmp_path: Pa
         "task_name=slurm_${trainer.args.seed}",
     )
     with slurm.cluster(tmp_path / "cluster") as environment:
-        framework.run(train, *command, *TRAIN, env=environment)
+        framework.run(
+            train, *command, *TRAIN, env=environment, timeout=600
+        )  # of a lost job submitit would wait for ever
     for seed in (5, 6):
         folder = framework.saved(f"slurm_{seed}")
         job = json.loads((folder / FILE).read_text())
