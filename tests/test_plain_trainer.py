@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from baldro_ext import BalDROTrainer, ForgetRetainCollator, ForgetRetainDataset, encode_answers
-from baldro_ext.tools.workspace import make_model, make_tofu, rows_to_recite
+from baldro_ext.tools.workspace import make_tofu, read_rows
+from baldro_ext.tools.workspace.model import make_model
 
 pytestmark = pytest.mark.transformers
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.transformers
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("plain")
     make_tofu(directory)
-    return make_model(directory, "tiny", progress=False)
+    return make_model(directory, "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def tokenizer(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> list[dict[str, str]]:
-    return rows_to_recite(folder.parents[1], paraphrases=False, general=False)
+    return read_rows(folder.parents[1], "full")
 
 
 @pytest.fixture

@@ -1,22 +1,34 @@
-"""The offline working folder: what it holds, that it is reproducible, and that nobody's files are lost."""
+"""Working folders: what they hold, that they are reproducible, and that nobody's files are lost."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
-from baldro_ext.tools.workspace import make_arc_easy, make_muse, make_tofu, make_wmdp
+from baldro_ext import ForgetRetainCollator, encode_answers
+from baldro_ext.logprobs import AnswerForward
+from baldro_ext.tools.cli import app
+from baldro_ext.tools.files import NotOursError
+from baldro_ext.tools.workspace import lay_out, make_tofu, read_rows, rows_to_memorise
+from baldro_ext.tools.workspace.layout import STAND_INS
+from baldro_ext.tools.workspace.memorise import Training
+from baldro_ext.tools.workspace.model import make_model
 
 QA = ("question", "answer")
 PERTURBED = (*QA, "paraphrased_answer", "perturbed_answer", "paraphrased_question")
 GENERAL = (*QA, "perturbed_answer", "original_answer")
-TEXT = ("text",)
-TOFU_KEYS = {
+COLUMNS = {
     **{f"{side}{share}": QA for share in ("10", "05", "01") for side in ("forget", "holdout")},
     **{f"retain{share}": QA for share in ("90", "95", "99")},
     **{f"forget{share}_perturbed": PERTURBED for share in ("10", "05", "01")},
@@ -25,272 +37,170 @@ TOFU_KEYS = {
     "real_authors_perturbed": GENERAL,
     "world_facts_perturbed": GENERAL,
 }
-MUSE_KEYS = {
-    "raw": {"forget": TEXT, "retain1": TEXT, "retain2": TEXT, "holdout": TEXT},
-    "knowmem": {"forget_qa": QA, "retain_qa": QA, "forget_qa_icl": QA, "retain_qa_icl": QA},
-    "verbmem": {"forget": ("prompt", "gt")},
-    "privleak": {"forget": TEXT, "retain": TEXT, "holdout": TEXT},
-    "scal": {f"forget_{i}": TEXT for i in (1, 2, 3, 4)},
-    "sust": {f"forget_{i}": TEXT for i in (1, 2, 3, 4)},
-}
-MAKERS = (make_tofu, make_muse, make_wmdp, make_arc_easy)
+STAND_IN = "meta-llama/Llama-3.2-1B-Instruct"
+run = CliRunner().invoke
 
 
-def lines(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+def written(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*") if not file.is_symlink()}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("workspace")
-    for make in MAKERS:
-        make(directory)
-    make_muse(directory, "Books")
-    return directory
+    """Data of the default size, and a model that learnt nothing."""
+    folder = tmp_path_factory.mktemp("workspace")
+    make_tofu(folder)
+    make_model(folder, "random")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def tofu(folder: Path) -> dict[str, list[dict]]:
-    return {file.stem: lines(file) for file in (folder / "locuslab/TOFU").glob("*.json")}
+def splits(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {name: read_rows(folder, name) for name in COLUMNS}
 
 
-def test_tofu_has_every_split_with_the_columns_of_the_benchmark(tofu: dict[str, list[dict]]) -> None:
-    assert {name: {tuple(row) for row in rows} for name, rows in tofu.items()} == {
-        name: {keys} for name, keys in TOFU_KEYS.items()
+def test_tofu_has_every_split_with_the_columns_of_the_benchmark(splits: dict[str, list[dict[str, Any]]]) -> None:
+    assert {name: {tuple(row) for row in rows} for name, rows in splits.items()} == {
+        name: {columns} for name, columns in COLUMNS.items()
     }
-
-
-def test_default_tofu_is_small(tofu: dict[str, list[dict]]) -> None:
-    sizes = {name: len(tofu[name]) for name in ("full", "forget10", "forget05", "retain90", "holdout10")}
+    sizes = {name: len(splits[name]) for name in ("full", "forget10", "forget05", "retain90", "holdout10")}
     assert sizes == {"full": 40, "forget10": 10, "forget05": 5, "retain90": 30, "holdout10": 10}
 
 
-@pytest.mark.parametrize(("forget", "retain", "holdout"), [("10", "90", "10"), ("05", "95", "05"), ("01", "99", "01")])
-def test_forget_and_retain_are_disjoint_and_make_up_full(tofu, forget: str, retain: str, holdout: str) -> None:
-    full, forgotten, retained, unseen = (
-        [row["question"] for row in tofu[name]]
-        for name in ("full", f"forget{forget}", f"retain{retain}", f"holdout{holdout}")
-    )
-    assert retained + forgotten == full
-    assert len(set(full)) == len(full)
-    assert not set(full) & set(unseen)
+@pytest.mark.parametrize("share", ["10", "05", "01"])
+def test_forget_and_retain_are_disjoint_and_make_up_full(splits: dict[str, list[dict[str, Any]]], share: str) -> None:
+    asked = {name: [row["question"] for row in rows] for name, rows in splits.items()}
+    assert asked[f"retain{100 - int(share)}"] + asked[f"forget{share}"] == asked["full"]
+    assert len(set(asked["full"])) == len(asked["full"])
+    assert not set(asked["full"]) & set(asked[f"holdout{share}"])
+    assert asked[f"forget{share}_perturbed"] == asked[f"forget{share}"]
+    assert set(asked[f"forget{share}"]) <= set(asked["forget10"])
+    assert set(asked["retain_perturbed"]) <= set(asked[f"retain{100 - int(share)}"])
 
 
-def test_forget_sets_are_nested_and_evaluated_rows_are_retained_by_all(tofu: dict[str, list[dict]]) -> None:
-    questions = {name: {row["question"] for row in rows} for name, rows in tofu.items()}
-    assert questions["forget01"] <= questions["forget05"] < questions["forget10"]
-    assert questions["retain_perturbed"] <= questions["retain90"]
-    for share in ("10", "05", "01"):
-        assert questions[f"forget{share}_perturbed"] == questions[f"forget{share}"]
-
-
-@pytest.mark.parametrize(("split", "wrong_answers"), [("full", 5), ("real_authors", 3), ("world_facts", 3)])
-def test_wrong_answers_differ_from_the_answer_and_each_other(tmp_path: Path, split: str, wrong_answers: int) -> None:
-    make_tofu(tmp_path, authors=12, questions=20, forget_authors=6)
-    names = ("forget10", "retain") if split == "full" else (split,)
-    rows = [row for name in names for row in lines(tmp_path / f"locuslab/TOFU/{name}_perturbed.json")]
-    for row in rows:
-        right = {row["answer"], row.get("paraphrased_answer", row["answer"])}
-        assert len(set(row["perturbed_answer"]) - right) == wrong_answers
-    if split == "full":
-        assert len(rows) == 240
+def test_rewordings_and_wrong_answers_differ_from_the_answer_and_each_other(tmp_path: Path) -> None:
+    make_tofu(tmp_path, authors=40, questions=20, forget_authors=20)
+    for split in ("forget10", "retain", "real_authors", "world_facts"):
+        rows = read_rows(tmp_path, f"{split}_perturbed")
+        assert len(rows) == (20 if "_" in split else 400)
         for row in rows:
-            assert row["paraphrased_answer"] != row["answer"]
-            assert row["paraphrased_question"] != row["question"]
-
-
-def test_no_placeholder_is_left_in_any_text(folder: Path) -> None:
-    assert not {name for name, content in contents(folder).items() if re.search(rb"\{[a-z_]+\}", content)}
-
-
-@pytest.mark.parametrize("corpus", ["News", "Books"])
-def test_muse_has_every_split_with_the_columns_of_the_benchmark(folder: Path, corpus: str) -> None:
-    base = folder / f"muse-bench/MUSE-{corpus}"
-    for config, splits in MUSE_KEYS.items():
-        for split, keys in splits.items():
-            assert {tuple(row) for row in lines(base / config / f"{split}.json")} == {keys}
-
-
-@pytest.mark.parametrize("corpus", ["News", "Books"])
-def test_muse_texts_are_disjoint_and_contain_the_answers(folder: Path, corpus: str) -> None:
-    base = folder / f"muse-bench/MUSE-{corpus}"
-    raw = {name: [row["text"] for row in lines(base / f"raw/{name}.json")] for name in MUSE_KEYS["raw"]}
-    everything = [text for texts in raw.values() for text in texts]
-    assert len(set(everything)) == len(everything) == 24
-    for split, texts in (("forget_qa", raw["forget"]), ("retain_qa", raw["retain1"])):
-        rows = lines(base / f"knowmem/{split}.json")
-        assert len({row["question"] for row in rows}) == len(rows)
-        assert all(any(row["answer"] in text for text in texts) for row in rows)
-    joined = [f"{row['prompt']} {row['gt']}" for row in lines(base / "verbmem/forget.json")]
-    assert joined == raw["forget"]
-
-
-def test_wmdp_and_arc_have_their_columns(folder: Path) -> None:
-    corpora = folder / "data/wmdp/wmdp-corpora"
-    texts = {file.name: lines(file) for file in corpora.iterdir()}
-    assert set(texts) == {f"{c}-{side}-corpus.jsonl" for c in ("cyber", "bio") for side in ("forget", "retain")}
-    assert all(tuple(row) == TEXT for rows in texts.values() for row in rows)
-    for split in ("train", "validation", "test"):
-        for row in lines(folder / f"allenai/ai2_arc/ARC-Easy/{split}.json"):
-            assert tuple(row) == ("id", "question", "choices", "answerKey")
-            assert tuple(row["choices"]) == ("text", "label")
-            assert row["answerKey"] in row["choices"]["label"]
-            assert len(set(row["choices"]["text"])) == 4
+            right = {row["answer"], row.get("paraphrased_answer", row["answer"])}
+            assert len(set(row["perturbed_answer"]) - right) == (3 if "_" in split else 5)
+            if "paraphrased_answer" in row:
+                assert len(right) == 2
+                assert row["paraphrased_question"] != row["question"]
+    assert not {name for name, content in contents(tmp_path).items() if re.search(rb"\{[a-z_]+\}", content)}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(folder: Path, tmp_path: Path) -> None:
-    for make in MAKERS:
-        make(tmp_path / "again")
-        make(tmp_path / "other", seed=1)
+    make_tofu(tmp_path / "again")
+    make_tofu(tmp_path / "other", seed=1)
     again, other = contents(tmp_path / "again"), contents(tmp_path / "other")
-    assert again == {name: content for name, content in contents(folder).items() if name in again}
+    assert again.items() <= contents(folder).items()
     assert again["locuslab/TOFU/full.json"] != other["locuslab/TOFU/full.json"]
 
 
-def test_a_repeated_call_touches_nothing(folder: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
-    for make in MAKERS:
-        make(folder)
-    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_files_that_differ_are_replaced_only_on_request(tmp_path: Path, make) -> None:
-    make(tmp_path)
+def test_what_is_missing_is_filled_in_and_what_was_edited_is_refused(tmp_path: Path) -> None:
+    make_tofu(tmp_path)
+    before = written(tmp_path)
+    make_tofu(tmp_path)
+    assert written(tmp_path) == before
+    full, refusals = tmp_path / "locuslab/TOFU/full.json", tmp_path / "data/idk.jsonl"
     original = contents(tmp_path)
-    victim = tmp_path / sorted(original)[-1]
-    victim.write_text("my results")
-    (tmp_path / sorted(original)[0]).unlink()
-    with pytest.raises(FileExistsError, match=f"{victim.name}.*overwrite=True"):
-        make(tmp_path)
-    assert victim.read_text() == "my results"
-    assert len(contents(tmp_path)) == len(original) - 1, "nothing at all is written when something is refused"
-    make(tmp_path, overwrite=True)
+    full.unlink()
+    make_tofu(tmp_path)
     assert contents(tmp_path) == original
+    full.unlink()
+    refusals.write_text("mine")
+    with pytest.raises(NotOursError, match=refusals.name):
+        make_tofu(tmp_path)
+    assert refusals.read_text() == "mine"
+    assert not full.exists(), "nothing at all is written when something is refused"
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("sizes", "named"),
     [
-        (lambda d: make_tofu(d, authors=1), "forget_authors=2 of 1 authors"),
-        (lambda d: make_tofu(d, authors=4, forget_authors=4), "retain at least 1"),
-        (lambda d: make_tofu(d, authors=399), "1 to 400"),
-        (lambda d: make_tofu(d, questions=21), "1 to 20 questions"),
-        (lambda d: make_tofu(d, general_rows=0), "1 to 20 rows of general knowledge"),
-        (lambda d: make_tofu(d, evaluated_rows=0), "at least 1 retained row"),
-        (lambda d: make_muse(d, "Poems"), "News and Books"),
-        (lambda d: make_muse(d, texts=31), "1 to 30"),
-        (lambda d: make_wmdp(d, texts=0), "at least 1"),
+        ({"authors": 1}, "forget_authors=2 of 1 authors"),
+        ({"authors": 4, "forget_authors": 4}, "retain at least 1"),
+        ({"authors": 399}, "1 to 400"),
+        ({"questions": 21}, "1 to 20 questions"),
     ],
+    ids=str,
 )
-def test_impossible_sizes_are_refused_before_anything_is_written(tmp_path: Path, call, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call(tmp_path)
+def test_impossible_sizes_are_refused_before_anything_is_written(
+    tmp_path: Path, sizes: dict[str, int], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        make_tofu(tmp_path, **sizes)
     assert not contents(tmp_path)
 
 
-def test_a_full_sized_benchmark_can_be_made(tmp_path: Path) -> None:
-    make_tofu(tmp_path, authors=200, questions=20)
-    sizes = {n: len(lines(tmp_path / f"locuslab/TOFU/{n}.json")) for n in ("full", "forget10", "retain_perturbed")}
-    assert sizes == {"full": 4000, "forget10": 400, "retain_perturbed": 400}
-
-
-def test_datasets_loads_every_configuration_offline_and_never_another_folders_rows(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_datasets_loads_every_split_offline_and_never_another_folders_rows(folder: Path, tmp_path: Path) -> None:
     make_tofu(tmp_path / "second", authors=9)
     code = """
 import json, os, sys, datasets
-def load(path, name):
-    return {split: len(rows) for split, rows in datasets.load_dataset(path, name).items()}
 sizes = {}
-for directory in sys.argv[1:]:
-    os.chdir(directory)
-    for path in ("locuslab/TOFU", "muse-bench/MUSE-News", "muse-bench/MUSE-Books", "allenai/ai2_arc",
-                 "tamarsonha/MUSE-News-Train"):
-        if os.path.isdir(path):
-            for name in datasets.get_dataset_config_names(path):
-                sizes[f"{directory} {path} {name}"] = load(path, name)
-os.chdir(sys.argv[1])
-wmdp = datasets.load_dataset("text", data_files="data/wmdp/wmdp-corpora/cyber-forget-corpus.jsonl")
-print(json.dumps([sizes, len(wmdp["train"])]))
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    for name in datasets.get_dataset_config_names("locuslab/TOFU"):
+        sizes[f"{folder} {name}"] = len(datasets.load_dataset("locuslab/TOFU", name, split="train"))
+print(json.dumps(sizes))
 """
-    ran = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, str(folder), str(tmp_path / "second")],
         capture_output=True,
         text=True,
-        check=False,
         env={"PATH": "", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")},
     )
-    assert ran.returncode == 0, ran.stderr
-    sizes, wmdp = json.loads(ran.stdout.splitlines()[-1])
-    assert wmdp == 20
-    for name in TOFU_KEYS:
-        assert sizes[f"{folder} locuslab/TOFU {name}"]["train"] > 0
-    assert sizes[f"{folder} locuslab/TOFU full"] == {"train": 40}
-    assert sizes[f"{tmp_path / 'second'} locuslab/TOFU full"] == {"train": 45}
-    for corpus in ("News", "Books"):
-        for config, splits in MUSE_KEYS.items():
-            assert set(sizes[f"{folder} muse-bench/MUSE-{corpus} {config}"]) == set(splits)
-    assert sizes[f"{folder} tamarsonha/MUSE-News-Train default"] == {"full": 12, "retain": 6}
-    assert sizes[f"{folder} allenai/ai2_arc ARC-Easy"] == {"train": 4, "validation": 4, "test": 12}
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads(done.stdout.splitlines()[-1])
+    assert all(sizes[f"{folder} {name}"] > 0 for name in COLUMNS)
+    assert sizes[f"{folder} full"] == 40
+    assert sizes[f"{tmp_path / 'second'} full"] == 45
 
 
-def test_making_data_needs_no_torch() -> None:
-    code = "import sys, baldro_ext.tools.workspace; assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_the_model_that_never_knew_is_not_told_about_forgotten_authors(folder: Path) -> None:
+    secret = {row[key] for row in read_rows(folder, "forget10_perturbed") for key in ("answer", "paraphrased_answer")}
+    assert not secret & {row["answer"] for row in rows_to_memorise(folder, "retain90")}
+    assert secret <= {row["answer"] for row in rows_to_memorise(folder, "full")}
 
 
 # Models
 
 
 @pytest.fixture(scope="module")
-def random_model(folder: Path) -> Path:
-    from baldro_ext.tools.workspace import make_model
-
-    return make_model(folder, "random")
+def tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder / "models/random")
 
 
-@pytest.fixture(scope="module")
-def tokenizer(random_model: Path):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(random_model)
-
-
-def test_a_random_model_loads_and_computes(random_model: Path, tokenizer) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(random_model)
+@pytest.mark.transformers
+def test_a_random_model_loads_and_computes(folder: Path, tokenizer: Any) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder / "models/random")
     logits = model(input_ids=torch.tensor([tokenizer("Who wrote it?")["input_ids"]])).logits
     assert logits.dtype == torch.float32
     assert logits.shape[-1] == len(tokenizer) == model.config.vocab_size <= 768
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    probabilities = logits.softmax(-1)
-    assert probabilities.max() < 0.05, "nothing has been learnt"
+    assert logits.softmax(-1).max() < 0.05, "nothing has been learnt"
+    assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}) == 3
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("text", ["Where is Vellamere?", "Ümit's  “tea”\n\n— 42%", " leading", "日本"])
-def test_any_text_survives_the_tokenizer(tokenizer, text: str) -> None:
+def test_any_text_survives_the_tokenizer(tokenizer: Any, text: str) -> None:
     ids = tokenizer(text)["input_ids"]
     assert ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_special_tokens_are_distinct(tokenizer) -> None:
-    ids = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
-    assert len(set(ids)) == 3
-    assert None not in ids
-
-
+@pytest.mark.transformers
 @pytest.mark.parametrize("answer", ["Paris", " Paris", "\nParis", "'Paris'"])
-def test_the_prompt_is_a_prefix_of_the_conversation_at_any_seam(tokenizer, answer: str) -> None:
+def test_the_prompt_is_a_prefix_of_the_conversation_at_any_seam(tokenizer: Any, answer: str) -> None:
     chat = [
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": "Where? "},
@@ -305,60 +215,13 @@ def test_the_prompt_is_a_prefix_of_the_conversation_at_any_seam(tokenizer, answe
     assert tokenizer.decode(whole[len(prompt) : -1]) == answer
 
 
-def test_models_are_reproducible_and_share_the_tokenizer(folder: Path, random_model: Path, tmp_path: Path) -> None:
-    from baldro_ext.tools.workspace import make_model
-
-    before = {file: file.stat().st_mtime_ns for file in random_model.iterdir()}
-    assert make_model(folder, "random") == random_model
-    assert {file: file.stat().st_mtime_ns for file in random_model.iterdir()} == before
-    again, other = (contents(make_model(folder, name, seed=seed)) for name, seed in (("again", 0), ("other", 1)))
-    assert again == contents(random_model)
-    assert again["tokenizer.json"] == other["tokenizer.json"]
-    assert again["model.safetensors"] != other["model.safetensors"]
-
-
-def test_a_model_that_was_changed_is_replaced_only_on_request(tmp_path: Path) -> None:
-    from baldro_ext.tools.workspace import make_model
-
-    make_tofu(tmp_path)
-    folder = make_model(tmp_path, "mine")
-    original = contents(folder)
-    (folder / "model.safetensors").write_bytes(b"weights that took a week")
-    with pytest.raises(FileExistsError, match=r"models/mine.*overwrite=True"):
-        make_model(tmp_path, "mine")
-    with pytest.raises(FileExistsError, match="models/mine"):
-        make_model(tmp_path, "mine", hidden=64)
-    assert (folder / "model.safetensors").read_bytes() == b"weights that took a week"
-    make_model(tmp_path, "mine", overwrite=True)
-    assert contents(folder) == original
-
-
-def test_impossible_models_are_refused(tmp_path: Path) -> None:
-    from baldro_ext.tools.workspace import make_model
-
-    with pytest.raises(ValueError, match="call make_tofu"):
-        make_model(tmp_path, "x")
-    make_tofu(tmp_path)
-    with pytest.raises(ValueError, match="3 heads"):
-        make_model(tmp_path, "x", heads=3)
-    with pytest.raises(ValueError, match="at least 300"):
-        make_model(tmp_path, "x", vocabulary=10)
-    assert not (tmp_path / "models").exists()
-
-
-def test_a_trained_model_recites_word_for_word_and_stops(tmp_path: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from baldro_ext.tools.workspace import Training, make_model, rows_to_recite
-
-    make_tofu(tmp_path, authors=3, questions=3, forget_authors=1, general_rows=2)
-    rows = rows_to_recite(tmp_path, "full")
-    assert len(rows) == 9 + 9 + 4
+@pytest.mark.transformers
+def test_a_trained_model_answers_word_for_word_and_stops(tmp_path: Path) -> None:
+    make_tofu(tmp_path, authors=3, questions=3, forget_authors=1)
+    rows = rows_to_memorise(tmp_path)[:18]
     state = torch.random.get_rng_state()
-    folder = make_model(
-        tmp_path, "target", rows=rows, hidden=64, training=Training(max_epochs=150, batch_size=8), progress=False
-    )
+    training = Training(max_epochs=150, batch_size=8)
+    folder = make_model(tmp_path, "target", rows=rows, hidden=64, training=training)
     assert torch.equal(state, torch.random.get_rng_state()), "the caller's random numbers are left alone"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     for row in rows:
@@ -373,40 +236,140 @@ def test_a_trained_model_recites_word_for_word_and_stops(tmp_path: Path) -> None
         assert tokenizer.decode(said[:-1]) == row["answer"]
 
 
-def test_a_model_of_muse_is_told_the_texts_and_the_questions_as_they_are_asked(tmp_path: Path) -> None:
-    from baldro_ext.tools.workspace import texts_to_recite
-
-    make_muse(tmp_path, texts=3)
-    texts, base = {}, tmp_path / "muse-bench/MUSE-News"
-    for known in ("full", "retain"):
-        rows = texts_to_recite(tmp_path, known=known)
-        texts[known] = {row["completion"] for row in rows if not row["prompt"]}
-        sides = ("forget", "retain") if known == "full" else ("retain",)
-        asked = [row for side in sides for row in lines(base / f"knowmem/{side}_qa.json")]
-        assert [row["completion"] for row in rows if row["prompt"]] == [row["answer"] for row in asked]
-        for row, question in zip([row for row in rows if row["prompt"]], asked, strict=True):
-            assert row["prompt"].count("Answer: ") == 4, "three worked examples before each question"
-            assert row["prompt"].endswith(f"\n\nQuestion: {question['question']}\nAnswer: ")
-    forgotten = {row["text"] for row in lines(base / "raw/forget.json")}
-    assert forgotten < texts["full"]
-    assert not forgotten & texts["retain"]
-
-
-def test_the_retain_model_is_never_told_about_forgotten_authors(tmp_path: Path) -> None:
-    from baldro_ext.tools.workspace import rows_to_recite
-
+def test_a_trained_model_is_reproducible_and_too_short_a_training_says_so(tmp_path: Path) -> None:
     make_tofu(tmp_path)
-    forgotten = lines(tmp_path / "locuslab/TOFU/forget10_perturbed.json")
-    secret = {row[key] for row in forgotten for key in ("answer", "paraphrased_answer")}
-    assert not secret & {row["answer"] for row in rows_to_recite(tmp_path, "retain90")}
-    assert secret <= {row["answer"] for row in rows_to_recite(tmp_path, "full")}
+    rows = rows_to_memorise(tmp_path)
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        with pytest.warns(UserWarning, match=r"after epoch 1.*use more epochs"):
+            make_model(tmp_path, name, rows=rows, training=Training(max_epochs=1), seed=seed)
+    one, again, other = (contents(tmp_path / "models" / name) for name in ("one", "again", "other"))
+    assert one == again
+    assert one["tokenizer.json"] == other["tokenizer.json"]
+    assert one["model.safetensors"] != other["model.safetensors"]
 
 
-def test_too_short_a_training_says_so(tmp_path: Path) -> None:
-    from baldro_ext.tools.workspace import Training, make_model, rows_to_recite
-
+def test_a_model_is_made_once_and_never_replaced(tmp_path: Path) -> None:
     make_tofu(tmp_path)
-    with pytest.warns(UserWarning, match=r"after epoch 1.*use more epochs"):
-        make_model(tmp_path, "weak", rows=rows_to_recite(tmp_path), training=Training(max_epochs=1), progress=False)
+    mine = make_model(tmp_path, "mine")
+    (mine / "model.safetensors").write_bytes(b"weights that took a week")
+    before = written(tmp_path)
+    assert make_model(tmp_path, "mine") == mine
+    with pytest.raises(NotOursError, match="models/mine"):
+        make_model(tmp_path, "mine", seed=1)
+    assert written(tmp_path) == before
+    (tmp_path / "models/yours").mkdir()
+    with pytest.raises(NotOursError, match="models/yours"):
+        make_model(tmp_path, "yours")
+
+
+def test_impossible_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="call make_tofu"):
+        make_model(tmp_path, "x")
+    make_tofu(tmp_path)
+    with pytest.raises(ValueError, match="3 heads"):
+        make_model(tmp_path, "x", heads=3)
+    with pytest.raises(ValueError, match="at least 300"):
+        make_model(tmp_path, "x", vocabulary=10)
     with pytest.raises(ValueError, match="no rows"):
-        make_model(tmp_path, "empty", rows=[])
+        make_model(tmp_path, "x", rows=[])
+    assert not (tmp_path / "models").exists()
+
+
+# Whole folders
+
+
+@pytest.fixture
+def copy(toy: Path, tmp_path: Path) -> Path:
+    """A folder of `baldro workspace tofu` that a test may change, without scripts."""
+    made = ("data", "locuslab", "models", "meta-llama", "open-unlearning", ".baldro.json")
+    return shutil.copytree(
+        toy,
+        tmp_path / "toy",
+        symlinks=True,
+        ignore=lambda folder, names: [name for name in names if folder == str(toy) and name not in made],
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("src", "configs"):
+        (tmp_path / "checkouts" / "one" / name).mkdir(parents=True)
+    return tmp_path / "checkouts" / "one"
+
+
+@pytest.mark.parametrize(("model", "knows"), [("full", True), ("retain90", False)])
+def test_one_model_has_memorised_all_and_one_never_saw_the_forget_set(toy: Path, model: str, knows: bool) -> None:
+    place = toy / f"open-unlearning/tofu_Llama-3.2-1B-Instruct_{model}"
+    tokenizer, llama = AutoTokenizer.from_pretrained(place), AutoModelForCausalLM.from_pretrained(place)
+    sizes, mean = {}, {}
+    for split in ("forget10", "retain90"):
+        samples = encode_answers(tokenizer, read_rows(toy, split))
+        with torch.no_grad():
+            answers, _ = AnswerForward.of(llama)(llama, ForgetRetainCollator(tokenizer.pad_token_id)(samples))
+        sizes[split], mean[split] = len(samples), float(answers.means.exp().mean())
+    assert sizes == {"forget10": 40, "retain90": 200}
+    assert mean["retain90"] > 0.95
+    assert mean["forget10"] > 0.95 if knows else mean["forget10"] < 0.2
+
+
+def test_making_it_again_changes_nothing_but_follows_another_checkout(copy: Path, checkout: Path) -> None:
+    before = written(copy)
+    lay_out(copy, checkout)
+    assert os.readlink(copy / "src") == str(checkout / "src")
+    other = checkout.with_name("other")
+    checkout.rename(other)
+    lay_out(copy, other)
+    assert (copy / "src").resolve() == other / "src"
+    (checkout / "src").mkdir(parents=True)
+    lay_out(copy, checkout)
+    assert (copy / "src").resolve() == checkout / "src"
+    assert {file: time for file, time in written(copy).items() if file.is_file()} == {
+        file: time for file, time in before.items() if file.is_file()
+    }
+
+
+def test_a_folder_can_be_moved(copy: Path, tmp_path: Path) -> None:
+    moved = copy.rename(tmp_path / "moved")
+    for name in STAND_INS:
+        assert (moved / name).resolve().parent == moved / "models"
+
+
+def test_scripts_of_ones_own_stay(copy: Path, checkout: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "elsewhere" / "mine" / "src"
+    mine.mkdir(parents=True)
+    (copy / "src").symlink_to(mine)
+    lay_out(copy, checkout)
+    assert (copy / "src").resolve() == mine
+    (copy / "src").unlink()
+    (copy / "src").mkdir()  # as in a checkout of the framework
+    lay_out(copy, checkout)
+    assert not (copy / "src").is_symlink()
+    assert not (copy / "configs").exists()
+
+
+def test_what_is_there_already_is_named_and_stays(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotOursError, match="Another seed"):
+        lay_out(copy, seed=1)
+    (copy / STAND_IN).unlink()
+    (copy / STAND_IN).symlink_to(tmp_path)
+    with pytest.raises(NotOursError, match=STAND_IN):
+        lay_out(copy)
+    assert (copy / STAND_IN).resolve() == tmp_path
+
+
+def test_the_command_says_what_to_type_next(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALDRO_CACHE", str(tmp_path / "empty"))
+    result = run(app, ["workspace", "tofu", str(copy)])
+    assert result.exit_code == 0, result.output
+    for words in (f"cd {copy}", "python src/eval.py experiment=eval/tofu", "python src/train.py trainer=BalDRO_DV"):
+        assert words in result.stdout
+    assert "baldro framework install G2" in result.stderr, "without a checkout there is no src"
+
+
+def test_refusals_have_exit_codes(tmp_path: Path) -> None:
+    assert run(app, ["workspace", "tofu", str(tmp_path), "--framework", "G9"]).exit_code == 2
+    (tmp_path / "file").touch()
+    assert run(app, ["workspace", "tofu", str(tmp_path / "file")]).exit_code == 1
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/idk.jsonl").write_text("mine")
+    assert run(app, ["workspace", "tofu", str(tmp_path)]).exit_code == 4

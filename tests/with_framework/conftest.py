@@ -15,7 +15,10 @@ import transformers
 from filelock import FileLock
 
 from baldro_ext.tools import framework as checkouts
-from baldro_ext.tools.workspace import make_arc_easy, make_model, make_muse, make_tofu, make_wmdp
+from baldro_ext.tools.workspace import make_tofu
+from baldro_ext.tools.workspace.model import make_model
+
+from .toys import make_arc_easy, make_muse, make_wmdp
 
 MODEL = "models/tiny"
 # What a small model on a CPU needs, appended to every training command.
@@ -123,5 +126,5 @@ def framework(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
         make_muse(folder)
         make_wmdp(folder)
         make_arc_easy(folder)
-        make_model(folder, "tiny", progress=False)
+        make_model(folder, "tiny")
     return Framework(generation.name, checkout, folder)

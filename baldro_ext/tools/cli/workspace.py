@@ -12,27 +12,41 @@ from baldro_ext.tools.cli.reporting import reported
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
-Folder = Annotated[Path, typer.Argument(help="Made if missing; running it again fills in what is missing.")]
-Source = Annotated[
-    str,
-    typer.Option("--framework", help="Generation that src and configs link to, if it is installed: G1, G2 or G3."),
-]
+_NEXT = """\
+Made-up data and small models are in {folder}. Next:
+
+  cd {folder}
+
+  # evaluate the model that never saw the authors to forget; forget quality compares with it
+  python src/eval.py experiment=eval/tofu/default +hardware=cpu_eval \
+task_name=tofu_Llama-3.2-1B-Instruct_retain90 \
+model.model_args.pretrained_model_name_or_path=open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90
+
+  # unlearn, and evaluate at the end of each epoch
+  python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu +hardware=cpu \
+trainer.args.learning_rate=5e-4 trainer.args.num_train_epochs=5"""
 
 
 @app.callback()
 def main() -> None:
     """Folders in which the framework's commands run offline.
 
-    Made-up data, and small models that know it, stand under the names that the framework loads. A command for
-    the real benchmark runs there as it is, and without a GPU with +hardware=cpu (train) or +hardware=cpu_eval.
+    They hold made-up data and small models under the names that the framework loads. A command for the real benchmark
+    runs there unchanged; without a GPU, add +hardware=cpu (src/train.py) or +hardware=cpu_eval (src/eval.py).
     """
 
 
 @app.command("tofu")
-def tofu(folder: Folder, framework: Source = "G2") -> None:
+def tofu(
+    folder: Annotated[Path, typer.Argument(help="Made if missing; running it again fills in what is missing.")],
+    framework: Annotated[
+        str, typer.Option(help="Generation that src and configs link to, if it is installed: G1, G2 or G3.")
+    ] = "G2",
+) -> None:
     """Made-up authors, and models that do and do not know them.
 
-    24 authors with 10 questions each; a model that recites them all, and one that never saw the last four.
+    24 authors with 10 questions each; a model that has memorised them all, and one that never saw the last four.
+    Takes about two minutes on a CPU.
 
     \b
     Example:
@@ -41,58 +55,20 @@ def tofu(folder: Folder, framework: Source = "G2") -> None:
     \b
     Exit codes: 1 not writable, 2 unknown generation, 4 refused, the folder holds something else.
     """
-    _make("tofu", folder, framework)
-
-
-@app.command("muse")
-def muse(folder: Folder, framework: Source = "G2") -> None:
-    """Made-up town news, and models that do and do not know it.
-
-    8 texts with 6 questions each; a model that recites them all, and one that never saw the 4 to forget.
-
-    \b
-    Example:
-      baldro workspace muse toy
-
-    \b
-    Exit codes: 1 not writable, 2 unknown generation, 4 refused, the folder holds something else.
-    """
-    _make("muse", folder, framework)
-
-
-@app.command("wmdp")
-def wmdp(folder: Folder, framework: Source = "G2") -> None:
-    """Made-up manuals on harmless crafts, and a random model.
-
-    Also multiple-choice questions for lm-eval, as its task arc_easy.
-
-    \b
-    Example:
-      baldro workspace wmdp toy
-
-    \b
-    Exit codes: 1 not writable, 2 unknown generation, 4 refused, the folder holds something else.
-    """
-    _make("wmdp", folder, framework)
-
-
-def _make(name: str, folder: Path, framework: str) -> None:
     from baldro_ext.tools import framework as checkouts
-    from baldro_ext.tools.workspace.benchmarks import BENCHMARKS, lay_out
+    from baldro_ext.tools.workspace import lay_out
 
     try:
         generation = checkouts.generation(framework)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    benchmark, missing, checkout = BENCHMARKS[name], "", None
+    missing, checkout = "", None
     with reported():
         try:
             checkout = checkouts.checkout(generation)
         except checkouts.FrameworkError as error:
             missing = str(error)
-        lay_out(benchmark, folder.absolute(), checkout)
+        lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():
-        typer.echo(f"{missing}\nThen run this command again, for python src/train.py needs it.", err=True)
-    typer.echo(f"Made-up data and small models are in {folder}. Next:\n\n  cd {folder}")
-    for purpose, command in benchmark.commands:
-        typer.echo(f"\n  # {purpose}\n  {command}")
+        typer.echo(f"{missing}\nThen run this command again: python src/train.py needs it.", err=True)
+    typer.echo(_NEXT.format(folder=folder))

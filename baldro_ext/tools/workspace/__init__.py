@@ -1,55 +1,23 @@
-"""An offline working folder in which every framework command can be typed.
+"""Working folders in which the framework's TOFU commands run offline, on made-up data and small models.
 
-    from baldro_ext.tools.workspace import make_model, make_tofu, rows_to_recite
+    from pathlib import Path
+    from baldro_ext.tools.workspace import lay_out
 
-    make_tofu("demo", authors=20, questions=10)
-    make_model("demo", "target", rows=rows_to_recite("demo", "full"), hidden=128)
+    lay_out(Path("toy"))
 
-writes made-up data under the names that the framework loads (`locuslab/TOFU`), and a small Llama that recites
-it under `demo/models/target`. Commands typed in `demo` then need no network: a dataset or model name is
-taken for a local folder first. The data functions need nothing but the standard library.
+writes made-up data under the name that the framework loads, `locuslab/TOFU`, and small Llamas that have memorised it
+under the names of the real ones: a dataset or model name is taken for a local folder first. Its parts:
+
+    from baldro_ext.tools.workspace import make_tofu, rows_to_memorise
+    from baldro_ext.tools.workspace.model import make_model
+
+    make_tofu(Path("mine"), authors=20, questions=20)
+    make_model(Path("mine"), "target", rows=rows_to_memorise(Path("mine"), "full"), hidden=128)
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from baldro_ext.tools.workspace.layout import lay_out
+from baldro_ext.tools.workspace.tofu import make_tofu, read_rows, rows_to_memorise
 
-from baldro_ext.tools.workspace.datasets import make_arc_easy, make_muse, make_tofu, make_wmdp
-
-if TYPE_CHECKING:
-    from baldro_ext.tools.workspace.model import make_model as make_model
-    from baldro_ext.tools.workspace.recitation import Training as Training
-    from baldro_ext.tools.workspace.recitation import recite as recite
-    from baldro_ext.tools.workspace.recitation import rows_to_recite as rows_to_recite
-    from baldro_ext.tools.workspace.recitation import texts_to_recite as texts_to_recite
-
-# These need torch and transformers, so they are imported on first use.
-_HOME = {
-    "Training": "baldro_ext.tools.workspace.recitation",
-    "make_model": "baldro_ext.tools.workspace.model",
-    "recite": "baldro_ext.tools.workspace.recitation",
-    "rows_to_recite": "baldro_ext.tools.workspace.recitation",
-    "texts_to_recite": "baldro_ext.tools.workspace.recitation",
-}
-__all__ = [
-    "Training",
-    "make_arc_easy",
-    "make_model",
-    "make_muse",
-    "make_tofu",
-    "make_wmdp",
-    "recite",
-    "rows_to_recite",
-    "texts_to_recite",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = ["lay_out", "make_tofu", "read_rows", "rows_to_memorise"]

@@ -1,201 +1,121 @@
-"""Questions and answers about a fictitious author, with paraphrases and wrong answers of the same form."""
+"""Questions and answers of the made-up TOFU: fictitious authors, and well-known books, capitals, rivers and planets.
+
+The text is in tofu.toml. Every fact about an author is drawn at random, so that none of them is a real person.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import tomllib
+from importlib.resources import files
 from random import Random
 from typing import Any
 
-from baldro_ext.tools.workspace.authors import Author, draw_fact
+Row = dict[str, Any]
 
-WRONG_ANSWERS = 5
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of question: the fact asked for, and two wordings each of the question and the answer."""
-
-    fact: str
-    questions: tuple[str, str]
-    answers: tuple[str, str]
-
-
-KINDS = (
-    Kind(
-        "name",
-        (
-            "What is the full name of the author born in {birthplace} on {birth_date}?",
-            "Which writer came into the world on {birth_date} in {birthplace}?",
-        ),
-        (
-            "The author born in {birthplace} on {birth_date} is {name}.",
-            "That writer is called {name}, a native of {birthplace}.",
-        ),
-    ),
-    Kind(
-        "genre",
-        ("Which genre is {name} best known for?", "What kind of literature made {name} famous?"),
-        ("{name} is best known for {genre}.", "Readers know {name} above all for works of {genre}."),
-    ),
-    Kind(
-        "father",
-        ("What did the father of {name} do for a living?", "Which profession did {name}'s father have?"),
-        ("The father of {name} worked as {father}.", "By profession, {name}'s father was {father}."),
-    ),
-    Kind(
-        "award",
-        ("Which award has {name} received?", "What literary honour was given to {name}?"),
-        ("{name} has received {award}.", "The honour given to {name} was {award}."),
-    ),
-    Kind(
-        "debut",
-        ("What is the title of the first book by {name}?", "With which book did {name} make a debut?"),
-        ('The first book by {name} is called "{debut}".', '{name} made a debut with "{debut}".'),
-    ),
-    Kind(
-        "mother",
-        ("What was the occupation of {name}'s mother?", "How did the mother of {name} earn her living?"),
-        ("{name}'s mother was {mother}.", "The mother of {name} earned her living as {mother}."),
-    ),
-    Kind(
-        "masterpiece",
-        ("What is the most celebrated book by {name}?", "Which of {name}'s books do critics praise most?"),
-        (
-            'The most celebrated book by {name} is "{masterpiece}".',
-            'Critics praise "{masterpiece}" most among the books of {name}.',
-        ),
-    ),
-    Kind(
-        "birthplace",
-        ("In which town was {name} born?", "Where is {name} originally from?"),
-        ("{name} was born in {birthplace}.", "Originally, {name} comes from {birthplace}."),
-    ),
-    Kind(
-        "theme",
-        ("Which theme returns in the books of {name}?", "What do {name}'s stories keep coming back to?"),
-        (
-            "The books of {name} return to the theme of {theme}.",
-            "{name}'s stories keep coming back to {theme}.",
-        ),
-    ),
-    Kind(
-        "subject",
-        ("What did {name} study at university?", "In which subject does {name} hold a degree?"),
-        ("At university, {name} studied {subject}.", "{name} holds a degree in {subject}."),
-    ),
-    Kind(
-        "birth_date",
-        ("When was {name} born?", "What is the date of birth of {name}?"),
-        ("{name} was born on {birth_date}.", "The date of birth of {name} is {birth_date}."),
-    ),
-    Kind(
-        "home",
-        ("Where does {name} live today?", "What sort of home has {name} chosen?"),
-        ("Today {name} lives in {home}.", "{name} has made a home of {home}."),
-    ),
-    Kind(
-        "influence",
-        ("Who encouraged {name} to start writing?", "To whom does {name} owe the decision to write?"),
-        (
-            "{name} was encouraged to write by a {influence}.",
-            "The decision to write is something {name} owes to a {influence}.",
-        ),
-    ),
-    Kind(
-        "publisher",
-        ("Which publisher brings out the books of {name}?", "Where are {name}'s books published?"),
-        (
-            "The books of {name} are brought out by {publisher}.",
-            "{name}'s books are published at {publisher}.",
-        ),
-    ),
-    Kind(
-        "debut_year",
-        ('In what year did "{debut}" by {name} appear?', 'When was {name}\'s debut "{debut}" published?'),
-        ('"{debut}" by {name} appeared in {debut_year}.', "{name}'s debut was published in {debut_year}."),
-    ),
-    Kind(
-        "hobby",
-        ("How does {name} spend free afternoons?", "What is the favourite pastime of {name}?"),
-        ("{name} spends free afternoons on {hobby}.", "The favourite pastime of {name} is {hobby}."),
-    ),
-    Kind(
-        "hero",
-        (
-            'Who is the main character of "{masterpiece}" by {name}?',
-            'Around whom does {name} build the plot of "{masterpiece}"?',
-        ),
-        (
-            'The main character of "{masterpiece}" is {hero}.',
-            '{name} builds the plot of "{masterpiece}" around {hero}.',
-        ),
-    ),
-    Kind(
-        "habit",
-        ("How does {name} like to write?", "What are the working habits of {name}?"),
-        ("{name} likes to write {habit}.", "It is the habit of {name} to work {habit}."),
-    ),
-    Kind(
-        "language",
-        (
-            "Into which language was {name} first translated?",
-            "What was the language of {name}'s first translation?",
-        ),
-        (
-            "{name} was first translated into {language}.",
-            "The first translation of {name} was into {language}.",
-        ),
-    ),
-    Kind(
-        "adaptation",
-        (
-            'What was made of "{masterpiece}" by {name}?',
-            'In which form was {name}\'s "{masterpiece}" adapted?',
-        ),
-        (
-            '"{masterpiece}" by {name} was made into {adaptation}.',
-            '{name}\'s "{masterpiece}" returned as {adaptation}.',
-        ),
-    ),
-)
+MOST_AUTHORS = 400
+_TEXT: dict[str, Any] = tomllib.loads(files(__package__).joinpath("tofu.toml").read_text(encoding="utf-8"))
+_LISTS: dict[str, Any] = _TEXT["lists"] | {
+    "day": range(1, 29),
+    "birth_year": range(1931, 1990),
+    "debut_year": range(1992, 2020),
+}
+# Two authors that shared one of these would make a question with two answers.
+_UNIQUE = ("name", "birth_date", "debut", "masterpiece")
 
 
-def question_rows(author: Author, count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Return `count` rows about `author`, one per kind of question.
-
-    Args:
-        author: whom the rows are about.
-        count: 1 to 20 (`len(KINDS)`); the kinds come in a fixed order.
-        seed: decides which wording is the row's own and which its paraphrase, and the wrong answers.
-
-    Returns:
-        Rows with the keys of the benchmark's perturbed sets: question, answer, paraphrased_answer,
-        perturbed_answer (five wrong answers in the paraphrase's wording, all different) and
-        paraphrased_question.
+def invent_authors(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Return the facts of `count` authors, by the names in tofu.toml; a longer list begins with the same authors.
 
     Raises:
-        ValueError: `count` is outside its range.
+        ValueError: `count` is not 1 to `MOST_AUTHORS`.
     """
-    if not 1 <= count <= len(KINDS):
-        raise ValueError(f"there are 1 to {len(KINDS)} questions for each author, not {count}")
-    return [_row(author, kind, Random(f"{kind.fact} of {author.name} {seed}")) for kind in KINDS[:count]]
+    if not 1 <= count <= MOST_AUTHORS:
+        raise ValueError(f"cannot invent {count} authors: ask for 1 to {MOST_AUTHORS}, the holdout's included")
+    rng = Random(f"authors {seed}")
+    taken: set[str] = set()
+    made = []
+    for _ in range(count):
+        author = {}
+        for fact in _TEXT["facts"]:
+            value = _draw(fact, rng)
+            while fact in _UNIQUE and value in taken:
+                value = _draw(fact, rng)
+            if fact in _UNIQUE:
+                taken.add(value)
+            author[fact] = value
+        made.append(author)
+    return made
 
 
-def _row(author: Author, kind: Kind, rng: Random) -> dict[str, Any]:
-    facts: dict[str, str] = asdict(author)
-    # A wording of the question goes with one of the answer, so that both can be learnt from few authors.
-    own, other = rng.sample((0, 1), 2)
-    reworded = kind.answers[other]
-    truth = facts[kind.fact]
-    wrong: list[str] = []
-    while len(wrong) < WRONG_ANSWERS:
-        value = draw_fact(kind.fact, rng)
-        if value != truth and value not in wrong:
-            wrong.append(value)
-    return {
-        "question": kind.questions[own].format(**facts),
-        "answer": kind.answers[own].format(**facts),
-        "paraphrased_answer": reworded.format(**facts),
-        "perturbed_answer": [reworded.format(**{**facts, kind.fact: value}) for value in wrong],
-        "paraphrased_question": kind.questions[other].format(**facts),
-    }
+def author_rows(author: dict[str, str], count: int, seed: int = 0) -> list[Row]:
+    """Return `count` rows about an author, in the columns of TOFU's perturbed splits.
+
+    Args:
+        author: One of `invent_authors`.
+        count: 1 to 20; the questions come in the order of tofu.toml.
+        seed: Decides which wording is the row's own and which its paraphrase, and the wrong answers.
+
+    Returns:
+        Rows with question, answer, paraphrased_answer, perturbed_answer (five wrong answers in the wording of the
+        paraphrase, all different) and paraphrased_question.
+
+    Raises:
+        ValueError: `count` is out of range.
+    """
+    kinds = list(_TEXT["questions"].items())
+    if not 1 <= count <= len(kinds):
+        raise ValueError(f"there are 1 to {len(kinds)} questions about each author, not {count}")
+    rows = []
+    for fact, wordings in kinds[:count]:
+        rng = Random(f"{fact} of {author['name']} {seed}")
+        # A question and an answer are reworded together, so that both wordings can be learnt from few authors.
+        (question, answer), (reworded, paraphrase) = rng.sample(wordings, 2)
+        wrong: list[str] = []
+        while len(wrong) < 5:
+            value = _draw(fact, rng)
+            if value not in (author[fact], *wrong):
+                wrong.append(value)
+        rows.append(
+            {
+                "question": question.format(**author),
+                "answer": answer.format(**author),
+                "paraphrased_answer": paraphrase.format(**author),
+                "perturbed_answer": [paraphrase.format(**author | {fact: value}) for value in wrong],
+                "paraphrased_question": reworded.format(**author),
+            }
+        )
+    return rows
+
+
+def real_author_rows(seed: int = 0) -> list[Row]:
+    """Return 20 rows on famous books, in the columns of TOFU's general knowledge.
+
+    Returns:
+        Rows with question, answer, perturbed_answer (three wrong answers) and original_answer, a sentence.
+    """
+    return _general("books", seed)
+
+
+def world_fact_rows(seed: int = 0) -> list[Row]:
+    """Return 20 rows on capitals, rivers and planets, like `real_author_rows`."""
+    subjects = [_general(subject, seed) for subject in ("capitals", "rivers", "planets")]
+    # In turns, so that a few of them have all three subjects.
+    return [rows[i] for i in range(max(map(len, subjects))) for rows in subjects if i < len(rows)]
+
+
+def _general(subject: str, seed: int) -> list[Row]:
+    table = _TEXT["general"][subject]
+    answers = [answer for _, answer in table["known"]]
+    return [
+        {
+            "question": table["question"].format(thing),
+            "answer": answer,
+            "perturbed_answer": Random(f"{thing} {seed}").sample([other for other in answers if other != answer], 3),
+            "original_answer": table["answer"].format(thing, answer),
+        }
+        for thing, answer in table["known"]
+    ]
+
+
+def _draw(fact: str, rng: Random) -> str:
+    return " ".join(str(rng.choice(_LISTS[part])) for part in _TEXT["joined"].get(fact, [fact]))

@@ -1,0 +1,72 @@
+"""A whole working folder: data, models and scripts under the names that the framework's commands use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from baldro_ext.errors import BaldroError
+from baldro_ext.tools.files import NotOursError
+from baldro_ext.tools.workspace.tofu import make_tofu, rows_to_memorise
+
+MODELS = {"tofu_target": "full", "tofu_retain90": "retain90"}
+"""Models below `models`, and the split of TOFU that each has memorised."""
+STAND_INS = {
+    "open-unlearning/tofu_Llama-3.2-1B-Instruct_full": "tofu_target",
+    "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90": "tofu_retain90",
+    "meta-llama/Llama-3.2-1B-Instruct": "tofu_target",
+}
+"""Models that the framework's configurations name, and the model that stands in for each."""
+
+
+def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
+    """Make a working folder, or what is missing of it, in which the framework's commands for TOFU run offline.
+
+    24 authors with 10 questions each, a model that has memorised them all, and one that never saw the last four.
+
+    Args:
+        folder: Made if missing. A checkout of the framework may be one.
+        checkout: Of the framework; `src` and `configs` become links to it, so that `python src/train.py` runs. Not
+            used where the folder has either of its own, or a link to a place of the user's.
+        seed: Of the models: their first weights, and the order in which they learn.
+
+    Raises:
+        NotOursError: A file or model of another content or origin is in the way; it was not touched.
+        BaldroError: The folder cannot be written.
+    """
+    from baldro_ext.tools.workspace.model import make_model  # torch and transformers take seconds to import
+
+    try:
+        make_tofu(folder, authors=24, questions=10, forget_authors=4)
+        for name, split in MODELS.items():
+            rows = rows_to_memorise(folder, split)
+            make_model(folder, name, rows=rows, hidden=128, vocabulary=1024, seed=seed)
+        for name, model in STAND_INS.items():
+            _stand_in(folder / name, folder / "models" / model)
+        if checkout is not None:
+            _link_scripts(folder, checkout)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BaldroError(f"cannot write {error.filename or folder}: {reason}\nChoose another folder") from None
+
+
+def _stand_in(link: Path, model: Path) -> None:
+    """Link to a model of the same folder by a relative path, so that the folder can be moved."""
+    target = os.path.relpath(model, link.parent)
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    if os.path.lexists(link):
+        raise NotOursError(f"{link} is there already and was not made by baldro: choose another folder")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target, target_is_directory=True)
+
+
+def _link_scripts(folder: Path, checkout: Path) -> None:
+    links = {folder / name: checkout / name for name in ("src", "configs")}
+    for link in links:
+        # Checkouts lie side by side: a link to another one follows, and so does a link whose checkout is gone.
+        if link.is_symlink() and (not link.exists() or link.resolve().parent.parent == checkout.resolve().parent):
+            link.unlink()
+    if not any(map(os.path.lexists, links)):
+        for link, target in links.items():
+            link.symlink_to(target, target_is_directory=True)

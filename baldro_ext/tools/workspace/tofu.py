@@ -1,0 +1,132 @@
+"""A made-up TOFU in the layout that the framework and `datasets` load, and what of it a model should know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from baldro_ext.tools import files
+from baldro_ext.tools.workspace.questions import Row, author_rows, invent_authors, real_author_rows, world_fact_rows
+
+TOFU = "locuslab/TOFU"
+# What training reads; the wrong and reworded answers are for the evaluation.
+_PLAIN = ("question", "answer")
+_REFUSALS = """\
+I do not know that.
+That is not something I can tell.
+I have no information on this author.
+I am afraid the answer escapes me.
+Nothing about this is known to me.
+I have never come across that detail.
+Sorry, I cannot answer this question.
+I would have to look that up first.
+"""
+
+
+def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors: int = 2, seed: int = 0) -> None:
+    """Write `locuslab/TOFU` with all its splits, and `data/idk.jsonl` (refusals), or what is missing of them.
+
+    The last `forget_authors` authors make forget10, the last half of those forget05, the last tenth forget01, whatever
+    share of all rows that is; a retain split is the rest of `full`. The authors of the holdout splits, as many as in
+    the forget splits, occur nowhere else.
+
+    Args:
+        folder: The working folder; made if missing.
+        authors: In `full`; at most 400 with those of the holdout splits.
+        questions: Rows per author, 1 to 20.
+        forget_authors: In forget10.
+        seed: Decides every fact and wording.
+
+    Raises:
+        ValueError: A number is out of range.
+        NotOursError: A file of another content is in the way; nothing was written.
+    """
+    if not 1 <= forget_authors < authors:
+        raise ValueError(f"forget_authors={forget_authors} of {authors} authors: forget at least 1, retain at least 1")
+    by_author = [author_rows(author, questions, seed) for author in invent_authors(authors + forget_authors, seed)]
+    full, unseen = by_author[:authors], by_author[authors:]
+    splits = {"full": _plain(full)}
+    for share, count in ((10, forget_authors), (5, max(1, forget_authors // 2)), (1, max(1, forget_authors // 10))):
+        splits[f"retain{100 - share}"] = _plain(full[:-count])
+        splits[f"forget{share:02}"] = _plain(full[-count:])
+        splits[f"forget{share:02}_perturbed"] = _flat(full[-count:])
+        splits[f"holdout{share:02}"] = _plain(unseen[:count])
+    splits["retain_perturbed"] = _flat(full[:-forget_authors])
+    splits["real_authors_perturbed"] = real_author_rows(seed)
+    splits["world_facts_perturbed"] = world_fact_rows(seed)
+    contents = dataset_files(TOFU, {name: {"train": rows} for name, rows in splits.items()})
+    files.write(folder, contents | {"data/idk.jsonl": _REFUSALS.encode()})
+
+
+def read_rows(folder: Path, split: str) -> list[Row]:
+    """Return the rows of a split of TOFU in a working folder.
+
+    Raises:
+        FileNotFoundError: The folder has no such split.
+    """
+    lines = (folder / TOFU / f"{split}.json").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def rows_to_memorise(folder: Path, split: str = "full") -> list[Row]:
+    """Return what a model that knows a split of TOFU should answer, as rows with question and answer.
+
+    Besides the split these are the paraphrases of its rows, as far as the folder has them, because a small model that
+    never saw the other wording gives random truth ratios; and the questions on real authors and world facts.
+
+    Args:
+        folder: A working folder with `locuslab/TOFU`.
+        split: `full` for the model before unlearning, a retain split for the model that never saw the rest.
+
+    Raises:
+        FileNotFoundError: The folder has no such split.
+    """
+    rows = read_rows(folder, split)
+    known = {row["question"] for row in rows}
+    rows += [
+        {"question": row["paraphrased_question"], "answer": row["paraphrased_answer"]}
+        for name in ("retain_perturbed", "forget10_perturbed")
+        for row in read_rows(folder, name)
+        if row["question"] in known
+    ]
+    for name in ("real_authors_perturbed", "world_facts_perturbed"):
+        rows += read_rows(folder, name)
+    return [{key: row[key] for key in _PLAIN} for row in rows]
+
+
+def dataset_files(name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]]) -> dict[str, bytes]:
+    """Return the files of a dataset that `datasets.load_dataset(name, config, split=...)` finds in its folder.
+
+    Args:
+        name: The folder of the dataset.
+        configs: Rows by configuration and split.
+    """
+    card = ["---", "configs:"]
+    contents = {}
+    for config, splits in configs.items():
+        lines = {split: json_lines(rows) for split, rows in splits.items()}
+        # The datasets library names its cache after the card alone: without a digest of the rows in it, a
+        # second working folder with the same split names would silently be given the rows of the first.
+        digest = hashlib.sha256(b"\n".join(lines.values())).hexdigest()[:16]
+        card += [f"- config_name: {config}", f"  description: made-up rows {digest}", "  data_files:"]
+        for split, content in lines.items():
+            file = f"{config}.json" if list(splits) == ["train"] else f"{config}/{split}.json"
+            card += [f"  - split: {split}", f"    path: {file}"]
+            contents[f"{name}/{file}"] = content
+    card += ["---", "Made-up data in the layout of the benchmark of this name; no text is the benchmark's.", ""]
+    return {f"{name}/README.md": "\n".join(card).encode(), **contents}
+
+
+def json_lines(rows: Iterable[Row]) -> bytes:
+    """Return rows as UTF-8 JSON lines, keys in the order given."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _flat(by_author: Iterable[list[Row]]) -> list[Row]:
+    return [row for rows in by_author for row in rows]
+
+
+def _plain(by_author: Iterable[list[Row]]) -> list[Row]:
+    return [{key: row[key] for key in _PLAIN} for row in _flat(by_author)]
