@@ -16,7 +16,7 @@ run = CliRunner().invoke
 
 CONTENTS = {
     (): ["demo", "doctor", "run", "compare", "bench", "upstream", "framework", "workspace"],
-    ("workspace",): ["tofu", "muse", "wmdp"],
+    ("workspace",): ["tofu"],
     ("framework",): ["install", "path", "list"],
 }
 COMMANDS = [(*group, name) for group, names in CONTENTS.items() for name in names if (name,) not in CONTENTS]

@@ -27,9 +27,9 @@ def demo(
 ) -> None:
     """Show the method working, in minutes on two CPU cores.
 
-    Makes a small language model that recites made-up authors, unlearns four of them with NPO, BalDRO-G and BalDRO-DV
-    by open-unlearning's own commands, and prints and draws what is left of each answer. It is what `baldro workspace
-    tofu` and `baldro run` do; running it again reuses what is finished.
+    Makes a small language model that has memorised made-up authors, unlearns four of them with NPO, BalDRO-G and
+    BalDRO-DV by open-unlearning's own commands, and prints and draws what is left of each answer. It is what
+    `baldro workspace tofu` and `baldro run` do; running it again reuses what is finished.
 
     \b
     Examples:
@@ -43,15 +43,15 @@ def demo(
     from baldro_ext.tools import demo, files
     from baldro_ext.tools.commands import Runner
     from baldro_ext.tools.demo import picture
-    from baldro_ext.tools.workspace.benchmarks import BENCHMARKS, lay_out
+    from baldro_ext.tools.workspace import lay_out
 
     place, study = folder.absolute(), demo.study(seed)
     with reported(), interruptible():
         checkout = demo.find_checkout(typer.echo)
         typer.echo(f"Working in {place}, with open-unlearning in {checkout}")
-        typer.echo("1/2  Making 24 authors, a model that recites them all, and one that never knew the last four")
+        typer.echo("1/2  Making 24 authors, a model that has memorised them all, and one that never knew the last four")
         logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
-        lay_out(BENCHMARKS["tofu"], place, checkout, seed)
+        lay_out(place, checkout, seed)
         logging.disable(logging.NOTSET)
         typer.echo("2/2  Unlearning those four, two commands at a time")
         # One thread each: two such small models at a time are faster than one on two cores.
