@@ -26,7 +26,7 @@ EVERY_EPOCH = (
 def trained(framework: Framework) -> list[Path]:
     """One command, two trainings with names of their own and Hydra's records below multirun."""
     framework.train("-m", "trainer=NPO,BalDRO_DV", "experiment=unlearn/tofu", *NO_SLOW, common=(*TRAIN, *EVERY_EPOCH))
-    name = "tofu_forget10_Llama-3.2-1B-Instruct_{}_*num_train_epochs=2*"
+    name = "tofu_forget10_Llama-3.2-1B-Instruct_{}_*num_train_epochs-2*"
     return [next((framework.folder / "saves/unlearn").glob(name.format(trainer))) for trainer in ("NPO", "BalDRO_DV")]
 
 

@@ -34,7 +34,9 @@ def test_every_command_of_the_framework_composes(framework: Framework) -> None:
 @pytest.mark.generations("G2")
 def test_the_commands_of_the_readme_run_in_a_folder_of_baldro_workspace(framework: Framework, toy: Path) -> None:
     lines = shown_by("compose")
-    (train,) = (line for line in lines if line.endswith("trainer=BalDRO_DV experiment=unlearn/tofu +hardware=cpu"))
+    (train,) = (
+        line for line in lines if line.endswith("trainer=BalDRO_DV_radius experiment=unlearn/tofu +hardware=cpu")
+    )
     (evaluate,) = (line for line in lines if "task_name=again" in line and "+eval/balance" not in line)
     # Without evaluation in every epoch, which changes neither the model nor its name.
     quick = "eval_strategy=no eval_on_start=false do_eval=false report_to=none"
