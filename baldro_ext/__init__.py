@@ -1,7 +1,7 @@
 """BalDRO: distributionally robust unlearning for open-unlearning and plain Hugging Face training.
 
-Names are imported on first use, so that importing the package (as the Hydra plugin does in every
-Hydra application) costs no torch import.
+Names are imported on first use: the Hydra plugin imports this package in every Hydra application, which should not
+cost an import of torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The adversary: which forget samples count how much, over a batch or the whole forget set, on all ranks.
+"""The adversary: how much each forget sample counts, within a batch or over the whole forget set, on all ranks.
 
-The only place where numbers of a training step leave the model's device, are brought together from all data-parallel
-ranks, become float64, and are kept from step to step. Ranks average their gradients, so each rank's share of a sum
-over all samples counts as many times as there are ranks.
+This is the only place where the numbers of a training step leave the model's device, are gathered from all
+data-parallel ranks, become float64, and are kept from step to step. Ranks average their gradients, so each rank
+multiplies its part of a sum over all samples by the number of ranks.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
 
 Gather = Callable[[Tensor], Tensor]
-"""From a tensor `(m, k)` of the same shape on each of R ranks to all of them, `(R * m, k)`, in the order of the
-ranks."""
+"""Concatenates a tensor `(m, k)`, of the same shape on each of R ranks, to `(R * m, k)` in rank order."""
 
 _UNLABELED, _KNOWN, _TRAINED = range(3)
 _WORTHWHILE = 2 / 3
-"""Largest share of samples trained on for which a scoring pass before it is cheaper than training on all."""
+"""Scoring a batch first, to train on a part of it, is cheaper than training on all of it up to this share."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What the adversary chose for the micro-batch of this rank, B samples.
+    """The adversary's choice for this rank's micro-batch of B samples.
 
     Attributes:
-        value: `()` float64, the worst case of the losses over its whole scope.
-        gradient: `(B,)` float64, what each sample's loss is weighed with; `(B, K)` where the unit is the token.
-        distribution: `(m,)` float64, sum 1: the whole distribution Q that this came from; empty where there is none.
-        mean: Of the losses that are in the micro-batch, on all ranks; `None` where there are none.
+        value: `()` float64, the worst case of the losses over the whole scope.
+        gradient: `(B,)` float64, the factor of each sample's loss; `(B, K)` with token weights.
+        distribution: `(m,)` float64, sum 1, the whole distribution Q behind it; empty if no sample has a loss.
+        mean: Mean loss of the micro-batch over all ranks; `None` if no sample has a loss.
     """
 
     value: Tensor
@@ -44,7 +43,7 @@ class Weights:
 
     @property
     def rows(self) -> Tensor:
-        """`(m,)` int64, the samples with a weight above 0."""
+        """`(m,)` int64, the rows with a weight above 0."""
         positive = self.gradient > 0
         return (positive if positive.ndim == 1 else positive.any(-1)).nonzero()[:, 0]
 
@@ -53,19 +52,19 @@ class Adversary:
     """Chooses the worst-case distribution Q over the forget samples.
 
     Args:
-        weighting: The rule.
+        weighting: Computes the worst-case distribution of given numbers.
         size: Number n of forget samples.
-        scope: Where Q lives: `batch` for the micro-batch's own samples on all ranks, `dataset` for the whole set.
-        unit: What Q ranges over: `sample`, or `token` for the answer tokens of this rank's micro-batch.
-        by_loss: Whether samples are chosen by the losses themselves and not by another hardness.
-        rank: Which of the data-parallel ranks this is.
-        ranks: How many there are.
-        gather: Brings their rows together, where there are several.
-        capacity: Number of samples in a micro-batch of a rank; where one holds more, another exchange finds out.
-        drawn_once: Whether an epoch draws every sample once, so that a repetition is padding.
+        scope: `batch`: Q ranges over the samples of a micro-batch on all ranks; `dataset`: over the whole forget set.
+        unit: `sample`, or `token`: Q ranges over the answer tokens of this rank's micro-batch.
+        by_loss: Whether the hardness that Q is chosen by is the loss itself.
+        rank: Index of this data-parallel rank.
+        ranks: Number of data-parallel ranks.
+        gather: Gathers their rows; not needed for a single rank.
+        capacity: Expected samples in a rank's micro-batch; a larger one costs a second exchange.
+        drawn_once: Whether an epoch draws every sample once, so that a repeated sample is padding.
 
     Attributes:
-        state: What is known of the samples.
+        state: The latest loss and hardness of each sample.
     """
 
     def __init__(
@@ -95,14 +94,14 @@ class Adversary:
 
     @property
     def scores_first(self) -> bool:
-        """Whether a micro-batch is scored without a graph, so that only the chosen samples are trained on."""
+        """Whether to score a micro-batch without a graph first, and then train on the chosen samples only."""
         return self.scope == "batch" and self._share <= _WORTHWHILE
 
     def rows_to_train(self, index: Tensor, labeled: Tensor) -> Tensor:
-        """Return the rows of a micro-batch that have to pass the model: those that may get a weight above 0.
+        """Return the rows of a micro-batch that may get a weight above 0, and so need a forward pass.
 
         Args:
-            index: `(B,)` int64, the samples' places in the forget set.
+            index: `(B,)` int64, the samples' positions in the forget set.
             labeled: `(B,)` bool, whether they have an answer.
         """
         if not self._chooses_from_state:
@@ -112,24 +111,24 @@ class Adversary:
     def weights(
         self, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, rows: Tensor | None = None
     ) -> Weights:
-        """Choose for this rank's micro-batch, together with those of the other ranks, and remember its losses.
+        """Weight this rank's micro-batch, jointly with those of the other ranks, and record its losses.
 
         Args:
-            index: `(B,)` int64 on the CPU, the samples' places in the forget set.
+            index: `(B,)` int64 on the CPU, the samples' positions in the forget set.
             labeled: `(B,)` bool on the CPU, whether they have an answer.
-            losses: `(m,)` of `rows`, on any device.
-            hardness: `(m,)`, likewise: what Q is chosen by.
-            rows: `(m,)` int64 on the CPU, which samples passed the model; by default all.
+            losses: `(m,)` losses of `rows`, on any device.
+            hardness: `(m,)` numbers that Q is chosen by, on the same device.
+            rows: `(m,)` int64 on the CPU, the rows that passed the model; all by default.
 
         Raises:
-            ValueError: Losses are not finite; names the samples.
+            ValueError: Losses are not finite; the message names the samples.
         """
         rows = torch.arange(len(index)) if rows is None else rows
         where, status, loss, hard, own = self._on_all_ranks(index, labeled, losses, hardness, rows)
         trained, known = status == _TRAINED, status > _UNLABELED
         _require_finite(where[trained], loss[trained], hard[trained])
         fresh = self.state.mark_seen(where)
-        if self.drawn_once:  # a repetition that only fills up a batch is as if it were not there
+        if self.drawn_once:  # a repeated sample only fills up a batch, so it does not count
             trained, known = trained & fresh, known & fresh
         chosen = self._over_the_set() if self._chooses_from_state else None
         self.state.record(where[trained], loss[trained], hard[trained])
@@ -144,23 +143,26 @@ class Adversary:
         else:
             everywhere = self._over_the_set() if chosen is None else chosen
             distribution = everywhere[self.state.known]
-            # An unbiased estimate of the sum over the whole set from a micro-batch of it.
+            # Scaled to an unbiased estimate of the sum over the whole set.
             share[known] = everywhere[where[known]] * (len(distribution) / int(known.sum()))
             value = self._value_over_the_set(everywhere)
         mean = float(self.state.losses[where[known]].mean())
         return Weights(value, share[own] * self._ranks, distribution, mean)
 
     def token_weights(self, index: Tensor, mask: Tensor, losses: Tensor, hardness: Tensor) -> Weights:
-        """Choose among the answer tokens of this rank's micro-batch; by `nll`, among its samples, spread over tokens.
+        """Weight the answer tokens of this rank's micro-batch.
+
+        If Q is not chosen by the loss, samples are weighted by their hardness; each token gets its sample's weight,
+        scaled to sum 1.
 
         Args:
-            index: `(B,)` int64 on the CPU, the samples' places in the forget set.
+            index: `(B,)` int64 on the CPU, the samples' positions in the forget set.
             mask: `(B, K)` bool, the answer tokens, on any device.
-            losses: `(B, K)`, likewise.
-            hardness: `(B, K)` as the losses, or `(B,)` where samples are chosen by another hardness.
+            losses: `(B, K)`, on the same device.
+            hardness: `(B, K)`, the losses; or `(B,)` if Q is not chosen by the loss.
 
         Raises:
-            ValueError: Losses are not finite; names the samples.
+            ValueError: Losses are not finite; the message names the samples.
         """
         width = losses.shape[1]
         numbers = _exact(torch.cat([mask.to(losses.dtype), losses, hardness.reshape(len(losses), -1)], 1))
@@ -185,18 +187,18 @@ class Adversary:
     def score(
         self, state: SampleState, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, sums: Tensor
     ) -> None:
-        """Enter the numbers of a scoring pass on all ranks in a state.
+        """Record the results of a scoring pass on all ranks.
 
         Args:
-            state: To write to.
-            index: `(B,)` int64 on the CPU; each rank may have another, of any number.
-            labeled: `(B,)` bool on the CPU.
+            state: Written to.
+            index: `(B,)` int64 on the CPU, the samples' positions in the forget set; B may differ between ranks.
+            labeled: `(B,)` bool on the CPU, whether they have an answer.
             losses: `(B,)`, on any device.
-            hardness: `(B,)`, likewise.
-            sums: `(B,)`, log-likelihoods of the answers, which become the reference where there is one.
+            hardness: `(B,)`, on the same device.
+            sums: `(B,)` log-likelihoods of the answers in nats; stored if the state keeps a reference.
 
         Raises:
-            ValueError: Losses are not finite; names the samples.
+            ValueError: Losses are not finite; the message names the samples.
         """
         host = torch.stack([index, labeled.long()], 1)
         table, _ = self._rows_of_all(host, torch.stack([losses, hardness, sums], 1))
@@ -207,21 +209,21 @@ class Adversary:
             state.reference[where] = table[:, 4]
 
     def distribution(self) -> Tensor:
-        """Return the worst case over the samples with a loss: float64, sum 1, by index; empty where none has one."""
+        """Return `(m,)` float64, sum 1: the worst case over the m samples that have a loss, in index order."""
         return self._over_the_set()[self.state.known]
 
     @property
     def _share(self) -> float:
-        """The share of samples with a weight above 0, as far as the weighting fixes one."""
+        """The share of samples with a weight above 0, or 1 if it depends on the losses."""
         return self.weighting.share if self.unit == "sample" else 1.0
 
     @property
     def _chooses_from_state(self) -> bool:
-        """Whether a micro-batch's samples are chosen by what was known of them before it."""
+        """Whether samples are chosen by the losses that were recorded before this micro-batch."""
         return self.scope == "dataset" and self._share < 1
 
     def _over_the_set(self) -> Tensor:
-        """Return `(n,)` float64, the worst case over the whole forget set, 0 where a sample has no loss."""
+        """Return `(n,)` float64, the worst case over the whole forget set, 0 for samples without a loss."""
         known = self.state.known
         everywhere = torch.zeros(len(known), dtype=torch.float64)
         if known.any():
@@ -237,7 +239,7 @@ class Adversary:
     def _on_all_ranks(
         self, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return index, status, loss and hardness of all ranks' samples, and where this rank's B stand among them."""
+        """Return index, status, loss and hardness of all ranks' samples, and the positions of this rank's B in them."""
         status = labeled.long() * _KNOWN
         status[rows] = labeled[rows].long() * _TRAINED
         others = torch.ones(len(index), dtype=torch.bool)
@@ -250,20 +252,20 @@ class Adversary:
         return table[:, 0].long(), table[:, 1].long(), table[:, 2], table[:, 3], places[order.argsort()]
 
     def _rows_of_all(self, host: Tensor, numbers: Tensor) -> tuple[Tensor, slice]:
-        """Bring rows of all ranks together on the CPU: one transfer, and one exchange where there are several.
+        """Gather rows of all ranks on the CPU, by one transfer and, with several ranks, one exchange.
 
         Args:
             host: `(m, j)` int64 on the CPU; below 2^24, which float32 holds exactly.
             numbers: `(m, k)` on any device.
 
         Returns:
-            `(M, j + k)` float64 in the order of the ranks, and where this rank's own stand.
+            `(M, j + k)` float64 in rank order, and the slice that is this rank's.
         """
         if self._gather is None:
             return torch.cat([host.double(), _exact(numbers)], 1), slice(0, len(host))
         rows = torch.cat([upload(host, like=numbers), numbers], 1)
         while True:
-            # One row more says how many there are; should a rank have more than fit, all see it and make room.
+            # The first row holds their number. If a rank has more rows than fit, all ranks see it and make room.
             table = rows.new_zeros(self.capacity + 1, rows.shape[1])
             table[0] = len(rows)
             if len(rows) <= self.capacity:
@@ -279,12 +281,12 @@ class Adversary:
 
 
 def upload(numbers: Tensor, like: Tensor) -> Tensor:
-    """Return numbers of the CPU in the precision and on the device of others, without waiting for it where it can."""
+    """Move numbers from the CPU to another tensor's dtype and device; on CUDA, without waiting for it."""
     return numbers.to(like.dtype).to(like.device, non_blocking=like.is_cuda)
 
 
 def _exact(numbers: Tensor) -> Tensor:
-    """Return numbers on the CPU in float64; in this order, because not every device has float64."""
+    """Return numbers in float64 on the CPU; moved first, because not every device has float64."""
     return numbers.detach().cpu().double()
 
 
@@ -293,6 +295,6 @@ def _require_finite(index: Tensor, *columns: Tensor) -> None:
     if bad.any():
         raise ValueError(
             f"the forget losses of samples {sorted(set(index[bad].tolist()))} of the forget set are not finite "
-            f"({[column[bad][0].item() for column in columns]}): training has diverged or the precision does not "
-            "suffice; lower learning_rate, or use bf16 or float32 instead of fp16"
+            f"({[column[bad][0].item() for column in columns]}): training has diverged or the precision is too "
+            "low; lower learning_rate, or use bf16 or float32 instead of fp16"
         )

@@ -1,7 +1,7 @@
-"""How evenly the samples of a forget set were forgotten: what a mean over them hides.
+"""Statistics of how evenly the samples of a forget set were forgotten, which a mean over them hides.
 
-Takes one number per sample, larger = more remembered: probability, ROUGE, extraction strength. Pure, without the
-framework; `baldro_ext.open_unlearning.metrics` puts it into the framework's evaluations.
+Takes one number per sample, larger = more remembered: probability, ROUGE, extraction strength. Needs no framework;
+`baldro_ext.open_unlearning.metrics` makes it a metric of the framework.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Sample = TypeVar("Sample", bound=Hashable)
 
 @dataclass(frozen=True)
 class Balance(Generic[Sample]):
-    """The distribution of one number per sample, seen from its worst end.
+    """Statistics of one number per sample, larger = more remembered.
 
     Attributes:
-        mean: Over all samples.
-        worst_mean: Over the worst share of them.
-        largest: The largest.
+        mean: Mean over all samples.
+        worst_mean: Mean over the worst share of the samples.
+        largest: Largest number.
         variation: Coefficient of variation, the standard deviation over the samples divided by their mean;
-            0 means that all are forgotten alike. `None` where the mean is 0.
-        worst: The samples of the worst share, the worst first; of equals the earlier first.
+            0 if all are forgotten equally, `None` if the mean is 0.
+        worst: The samples of the worst share, worst first; ties keep their order.
     """
 
     mean: float
@@ -42,16 +42,16 @@ def forget_balance(values: Mapping[Sample, float], worst_share: float = 0.1) -> 
         worst_share: Share of the samples that counts as worst, in (0, 1]; rounded down to whole samples, at least 1.
 
     Raises:
-        ValueError: There is no sample, a value that is not finite, or a share that is none.
+        ValueError: There is no sample, a value is not finite, or `worst_share` is not in (0, 1].
     """
     if not 0 < worst_share <= 1:
-        raise ValueError(f"worst_share={worst_share} is no share of the samples: use a number in (0, 1], as 0.1")
+        raise ValueError(f"worst_share={worst_share} is not a share of samples: use a number in (0, 1], such as 0.1")
     if not values:
-        raise ValueError("there are no samples to describe the balance of")
-    if strange := [sample for sample, value in values.items() if not math.isfinite(value)]:
-        raise ValueError(f"samples {strange[:5]} have no finite value: leave them out, and say so")
+        raise ValueError("there are no samples to compute the balance of")
+    if nonfinite := [sample for sample, value in values.items() if not math.isfinite(value)]:
+        raise ValueError(f"samples {nonfinite[:5]} have no finite value: leave them out and report how many")
     ordered = sorted(values, key=lambda sample: values[sample], reverse=True)
-    # 0.29 * 100 is 28.999999999999996.
+    # 0.29 * 100 is 28.999999999999996 in floating point.
     worst = ordered[: max(1, math.floor(worst_share * len(ordered) + 1e-9))]
     mean = math.fsum(values.values()) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values.values()) / len(values))

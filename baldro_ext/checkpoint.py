@@ -1,6 +1,7 @@
-"""What a resumed run needs beside the Trainer's own checkpoint: the state of the samples, and what it belongs to.
+"""Saves and loads the state of the samples in a Trainer's checkpoint, with a description of the run it belongs to.
 
-The file is made so that no server or hub takes it for weights: by name they read `*.safetensors`, `*.bin` and `*.pt`.
+The file is a NumPy archive, so that no server or hub takes it for model weights, as they would `*.safetensors`, `*.bin`
+or `*.pt`.
 """
 
 from __future__ import annotations
@@ -31,34 +32,33 @@ _FORMAT = "2"
 _ABOUT = "about"
 _COLUMNS = {"losses": np.float64, "hardness": np.float64, "seen": np.bool_, "reference": np.float64}
 
-_OLD_FILE_NAME = "baldro_ledger.safetensors"  # of releases up to 0.1, whose column for `seen` was `visited`
+_OLD_FILE_NAME = "baldro_ledger.safetensors"  # of releases up to 0.1, where the column `seen` was `visited`
 _OLD_FORMAT = "1"
 
-_WAY_OUT = (
-    "Resume from another checkpoint whose state is intact, or start anew from the model before unlearning (without "
-    "resume_from_checkpoint)."
+_TRAINER_STATE = "trainer_state.json"  # the last file that the Trainer writes
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
+_REMEDY = (
+    "Resume from another checkpoint whose state is intact, or start a new run from the model before unlearning "
+    "(without resume_from_checkpoint)."
 )
 
 
 class StateError(BaldroError):
-    """The state of a checkpoint is missing, damaged or of another run; the message says what to do."""
-
-
-_TRAINER_STATE = "trainer_state.json"  # the Trainer writes it last
+    """The state in a checkpoint is missing, damaged or belongs to another run; the message says what to do."""
 
 
 def begin(folder: Path) -> None:
-    """Make a checkpoint that is about to be written, perhaps over an older one, incomplete until its end."""
+    """Mark a checkpoint folder, which may hold an older checkpoint, as incomplete until the Trainer finishes it."""
     (folder / _TRAINER_STATE).unlink(missing_ok=True)
 
 
 def save(state: SampleState, folder: Path, about: Mapping[str, str]) -> None:
-    """Write the state into a checkpoint folder, whole or not at all.
+    """Write the state into a checkpoint folder, atomically.
 
     Args:
-        state: Of the forget samples.
-        folder: The checkpoint; made if it is not there.
-        about: What the state belongs to, by name, as `load` compares it.
+        state: The state of the forget samples.
+        folder: The checkpoint; created if missing.
+        about: What the state belongs to, by name; `load` compares it.
     """
     columns = {name: getattr(state, name) for name in _COLUMNS}
     arrays: dict[str, Any] = {name: column.numpy() for name, column in columns.items() if column is not None}
@@ -75,51 +75,50 @@ def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleSt
 
     Args:
         folder: The checkpoint.
-        about: What this run is, as `save` takes it; a difference in any name is refused.
-        reference: Whether this run needs log-likelihoods of the model before unlearning.
+        about: What this run is, as given to `save`; every name must agree.
+        reference: Whether this run needs log-likelihoods under the model before unlearning.
 
     Raises:
-        StateError: The file is missing, damaged, or belongs to another step or another run.
+        StateError: The file is missing, damaged, or belongs to another step or run.
     """
-    path = folder / FILE_NAME
-    old = folder / _OLD_FILE_NAME
-    if not path.is_file() and old.is_file():
-        state = _load_old(old, about)
-        logger.warning("%s is of an older release: read, and written as %s from now on.", old, FILE_NAME)
-    elif path.is_file():
+    path, old = folder / FILE_NAME, folder / _OLD_FILE_NAME
+    if path.is_file():
         state = _load(path, about)
+    elif old.is_file():
+        state = _load_old(old, about)
+        logger.warning("%s is from an older release; new checkpoints will hold %s instead.", old, FILE_NAME)
     else:
         raise StateError(
-            f"{folder} has no {FILE_NAME}, so what was known of the forget samples is lost: the model of a checkpoint "
-            f"is no longer the reference. {_WAY_OUT}"
+            f"{folder} has no {FILE_NAME}. The state of the forget samples cannot be computed again, because the model "
+            f"of a checkpoint is no longer the reference. {_REMEDY}"
         )
     if reference and state.reference is None:
         raise StateError(
             f"{folder} holds no reference log-likelihoods, because its run did not need them, and the model of a "
-            "checkpoint is no longer the reference: resume with the settings of that run, or start anew"
+            "checkpoint is no longer the reference: resume with the settings of that run, or start a new run"
         )
     return state
 
 
 def newest_complete(output: Path, ranks: int = 1) -> Path:
-    """Return the newest checkpoint of a folder that can be resumed, and name the newer ones that cannot in the log.
+    """Return the newest checkpoint in a folder that can be resumed; log a warning for each newer one that cannot.
 
     Args:
         output: The folder of the checkpoints.
-        ranks: Number of data-parallel ranks, each of which writes its own random numbers, and in its own time.
+        ranks: Number of data-parallel ranks, each of which writes its own random state.
 
     Raises:
         StateError: There is none.
     """
-    found = [(int(match[1]), path) for path in output.glob("checkpoint-*") if (match := _NUMBER.fullmatch(path.name))]
+    folders = [path for path in output.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)]
     skipped: list[str] = []
-    for _, path in sorted(found, reverse=True):
+    for path in sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         problem = _incomplete(path, ranks)
         if problem is None:
             for line in skipped:
                 logger.warning("%s", line)
             return path
-        skipped.append(f"{path} was not written to its end ({problem}) and is skipped.")
+        skipped.append(f"{path} is incomplete ({problem}) and is skipped.")
     raise StateError(
         "\n".join([f"resume_from_checkpoint=true, but there is no checkpoint to resume from in {output}", *skipped])
     )
@@ -129,41 +128,29 @@ def step_of(checkpoint: Path) -> int:
     """Return the optimizer step of a checkpoint.
 
     Raises:
-        StateError: It is no checkpoint of a Trainer.
+        StateError: It is not a Trainer checkpoint.
     """
     try:
         return int(json.loads((checkpoint / _TRAINER_STATE).read_text())["global_step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateError(f"{checkpoint} is no checkpoint of a Trainer ({error}): name another one") from None
+        raise StateError(f"{checkpoint} is not a Trainer checkpoint ({error}): name another folder") from None
 
 
-class Identity:
-    """What a run's state belongs to. Computed when it is first asked for, since that reads the forget set.
+def identity_of(data: Any, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return digests that tell a run's model and data from those of other runs. Reads the whole forget set.
 
     Args:
-        data: The training data, with the attribute `forget` and, where there are any, `retain`.
-        config: The model's configuration; where it was loaded from and by which release do not count.
-        settings: What else must not change, by name.
+        data: The training data, with the attribute `forget` and optionally `retain`.
+        config: The model's configuration; the place and the release it was loaded with do not count.
     """
-
-    def __init__(self, data: Any, config: Mapping[str, Any], settings: Mapping[str, str]) -> None:
-        self._data = data
-        self._config = config
-        self._settings = settings
-        self._about: dict[str, str] | None = None
-
-    def at(self, step: int) -> dict[str, str]:
-        """Return it by name, at an optimizer step."""
-        if self._about is None:
-            with drawing(0):  # a dataset may draw; the run's own random numbers stay as they are
-                forget = digest_of(self._data.forget)
-                retain = digest_of(getattr(self._data, "retain", None) or (), at_most=64)
-            self._about = {"model": _digest_of_config(self._config), "forget_set": forget, "retain_set": retain}
-        return {"step": str(step), **self._about, **self._settings}
+    with drawing(0):  # the dataset may draw random numbers; the run's own stay unchanged
+        forget = digest_of(data.forget)
+        retain = digest_of(getattr(data, "retain", None) or (), at_most=64)
+    return {"model": _digest_of_config(config), "forget_set": forget, "retain_set": retain}
 
 
 def digest_of(samples: Any, at_most: int | None = None) -> str:
-    """Identify tokenised samples, of a list or a dataset, by their number and their tokens; of many, by some."""
+    """Return the number of tokenised samples and a digest of their tokens, or of those of about `at_most` samples."""
     digest = hashlib.sha256()
     every = 1 if at_most is None else max(1, len(samples) // at_most)
     for index in range(0, len(samples), every):
@@ -175,12 +162,9 @@ def digest_of(samples: Any, at_most: int | None = None) -> str:
 
 def _digest_of_config(config: Mapping[str, Any]) -> str:
     volatile = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
-    volatile |= {"bos_token_id", "eos_token_id", "pad_token_id"}  # which a Trainer takes over from the tokenizer
+    volatile |= {"bos_token_id", "eos_token_id", "pad_token_id"}  # the Trainer copies them from the tokenizer
     kept = {key: value for key, value in config.items() if key not in volatile and not key.startswith("_")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-_NUMBER = re.compile(r"checkpoint-(\d+)")
 
 
 def _load(path: Path, about: Mapping[str, str]) -> SampleState:
@@ -191,12 +175,12 @@ def _load(path: Path, about: Mapping[str, str]) -> SampleState:
         if note.pop("format") != _FORMAT:
             raise ValueError("its format is unknown")
         if note.pop("checksum") != _checksum(arrays):
-            raise ValueError("its checksum is another")
+            raise ValueError("its checksum does not match")
         if wrong := [name for name, array in arrays.items() if array.dtype != _COLUMNS.get(name)]:
-            raise ValueError(f"it has no use for a column {wrong[0]} of {arrays[wrong[0]].dtype}")
+            raise ValueError(f"unexpected column {wrong[0]} of type {arrays[wrong[0]].dtype}")
         state = SampleState(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise StateError(f"{path} is damaged ({error}). {_WAY_OUT}") from None
+        raise StateError(f"{path} is damaged ({error}). {_REMEDY}") from None
     _compare(path, note, about)
     return state
 
@@ -210,8 +194,8 @@ def _load_old(path: Path, about: Mapping[str, str]) -> SampleState:
             raise ValueError("its format is unknown")
         state = SampleState(columns["losses"], columns["hardness"], columns["visited"].bool(), columns.get("reference"))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise StateError(f"{path} is damaged ({error}). {_WAY_OUT}") from None
-    _compare(path, note, {"step": about["step"]})  # it says nothing else that a later release could compare
+        raise StateError(f"{path} is damaged ({error}). {_REMEDY}") from None
+    _compare(path, note, {"step": about["step"]})  # the old format holds nothing else to compare
     return state
 
 
@@ -220,13 +204,13 @@ def _compare(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) ->
     if different:
         lines = "; ".join(f"{name}: {found.get(name)} there, {wanted[name]} here" for name in different)
         raise StateError(
-            f"{path} belongs to another run ({lines}), and numbers of two runs do not mix: resume with the settings of "
-            "that run, or start anew from the model before unlearning (without resume_from_checkpoint)"
+            f"{path} belongs to another run ({lines}): resume with the settings of that run, or start a new run from "
+            "the model before unlearning (without resume_from_checkpoint)"
         )
 
 
 def _incomplete(checkpoint: Path, ranks: int) -> str | None:
-    """Say what a checkpoint lacks."""
+    """Return what a checkpoint lacks, or `None` if it is complete."""
     try:
         step_of(checkpoint)
     except StateError:

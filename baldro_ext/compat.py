@@ -1,4 +1,4 @@
-"""Everything that depends on a release of transformers, torch or peft, each with where it comes from."""
+"""Differences between releases of transformers, torch and peft, each with its source."""
 
 from __future__ import annotations
 
@@ -18,49 +18,48 @@ from transformers import Trainer, TrainingArguments
 _TRANSFORMERS = Version(Version(transformers.__version__).base_version)
 
 FETCHES_ONE_BY_ONE = not hasattr(Trainer, "get_batch_samples")
-"""Whether the Trainer takes micro-batches as they come, as transformers 4.45 does, and not those of a step together."""
+"""Whether the Trainer fetches micro-batches one by one, as in transformers 4.45, instead of a whole step at a time."""
 
 FETCHES_WHOLE_STEPS = Version("4.52") <= _TRANSFORMERS
-"""Whether the Trainer fetches all micro-batches of an epoch. Before, it left some out where the accumulation steps do
-not divide an epoch: `remainder = num_examples % ...` in transformers 4.46 to 4.51, `_inner_training_loop`."""
+"""Whether the Trainer fetches all micro-batches of an epoch. Transformers 4.46 to 4.51 skip some if the accumulation
+steps do not divide the epoch (`remainder = num_examples % ...` in `_inner_training_loop`)."""
 
 DIVIDES_BY_STEP = Version("4.55") <= _TRANSFORMERS
-"""Whether the Trainer divides a loss by the number of micro-batches that an optimizer step really has
-(`current_gradient_accumulation_steps`), and not by `gradient_accumulation_steps` always."""
+"""Whether the Trainer divides a loss by the actual number of micro-batches in an optimizer step
+(`current_gradient_accumulation_steps`), instead of always by `gradient_accumulation_steps`."""
 
 RESUMES_ANYWHERE = Version("4.57") <= _TRANSFORMERS
-"""Whether a resumed Trainer goes on at the sample where it stopped even if the accumulation steps do not divide an
-epoch. Before, it counted other steps per epoch than it trained, or never finished the last step of the resumed
-epoch."""
+"""Whether a resumed Trainer continues at the right sample even if the accumulation steps do not divide an epoch. Older
+releases miscount the steps per epoch, or never finish the last step of the resumed epoch."""
 
 NOISE_REACHES_A_NEW_MODEL = not hasattr(Trainer, "_activate_neftune")
-"""Whether `neftune_noise_alpha` reaches a model that `model_init` makes. Before transformers 5, `train` added the noise
-to the model before it, and failed at its end."""
+"""Whether `neftune_noise_alpha` applies to a model made by `model_init`. Before transformers 5, `train` adds the noise
+to the previous model, and fails at the end."""
 
 TOKENIZER_ARGUMENT = "processing_class" if "processing_class" in inspect.signature(Trainer).parameters else "tokenizer"
-"""What the Trainer calls its tokenizer; the name changed in transformers 4.46."""
+"""Name of the Trainer's tokenizer argument, which changed in transformers 4.46."""
 
 
-def let_random_states_in() -> None:
-    """Let a Trainer load the random state of numpy that it saved itself.
+def allow_numpy_random_states() -> None:
+    """Allow a Trainer to load the numpy random state that it saved itself.
 
-    torch refuses classes that nobody has named as harmless: any before 2.6 where transformers asks for
-    `weights_only=True` (4.51), any from 2.6 on where it does not ask for it (4.45).
+    With `weights_only=True`, torch refuses classes that are not registered as safe. Transformers 4.51 asks for it with
+    torch before 2.6; transformers 4.45 gets it with torch 2.6 and later, where it is the default.
     """
     numbers: Any = np.zeros(1, np.uint32)
-    harmless = [numbers.__reduce__()[0], np.ndarray, np.dtype, type(numbers.dtype), codecs.encode]
-    torch.serialization.add_safe_globals(harmless)
+    safe = [numbers.__reduce__()[0], np.ndarray, np.dtype, type(numbers.dtype), codecs.encode]
+    torch.serialization.add_safe_globals(safe)
 
 
 def micro_batches_of_step(trained: int, in_epoch: int, epoch_length: int, accumulation: int) -> int:
-    """Return how many micro-batches the optimizer step of a micro-batch has in transformers 4.45.
+    """Return the number of micro-batches in the current optimizer step of transformers 4.45.
 
-    It steps after every `accumulation` micro-batches since the start, across the ends of epochs; and at the end of an
-    epoch too where that is no longer than one step (`is_last_step_and_steps_less_than_grad_acc`).
+    That release steps after every `accumulation` micro-batches since the start of training, across epoch boundaries. It
+    also steps at the end of an epoch that is at most one step long (`is_last_step_and_steps_less_than_grad_acc`).
 
     Args:
-        trained: Micro-batches trained on before this one.
-        in_epoch: Those of them in this epoch.
+        trained: Micro-batches trained on before the current one.
+        in_epoch: How many of these were in this epoch.
         epoch_length: Micro-batches per epoch.
         accumulation: `gradient_accumulation_steps`.
     """
@@ -72,14 +71,14 @@ def micro_batches_of_step(trained: int, in_epoch: int, epoch_length: int, accumu
 
 
 def is_reentrant(args: TrainingArguments) -> bool:
-    """Whether activations are recomputed by torch's reentrant checkpointing: the default before transformers 5."""
+    """Whether gradient checkpointing is torch's reentrant variant, the default before transformers 5."""
     chosen = getattr(args, "activation_checkpointing", None) or args.gradient_checkpointing
     options = getattr(args, "activation_checkpointing_kwargs", None) or args.gradient_checkpointing_kwargs or {}
     return bool(chosen and options.get("use_reentrant", Version("5") > _TRANSFORMERS))
 
 
-def let_gradients_in(model: nn.Module) -> None:
-    """Let reentrant checkpointing train adapters: it needs an input with a gradient, which frozen embeddings have not.
+def enable_input_gradients(model: nn.Module) -> None:
+    """Let reentrant checkpointing train adapters: it needs an input with a gradient, but the embeddings are frozen.
 
     https://github.com/huggingface/peft/issues/137, https://github.com/locuslab/open-unlearning/issues/178
     """
@@ -90,34 +89,27 @@ def let_gradients_in(model: nn.Module) -> None:
 
 
 def has_adapters(model: nn.Module) -> bool:
-    """Whether a model is one of PEFT's, whose adapters can be switched off."""
+    """Whether a model is PEFT's, with adapters that can be switched off."""
     return hasattr(model, "disable_adapter") and hasattr(model, "get_base_model")
 
 
 def adapters_do_nothing(model: Any) -> bool:
-    """Whether a model of PEFT says the same with and without its adapters, as it does when they are new."""
+    """Whether a PEFT model gives the same logits with and without its adapters, as it does when they are new."""
     tokens = torch.arange(8, device=next(model.parameters()).device)[None] % model.config.vocab_size
     was_training = model.training
     model.eval()
     with torch.no_grad():
         adapted = model(input_ids=tokens).logits
-        with adapters_off(model):
+        with model.disable_adapter():
             plain = model(input_ids=tokens).logits
     model.train(was_training)
     return bool(torch.equal(adapted, plain))
 
 
 @contextlib.contextmanager
-def adapters_off(model: Any) -> Iterator[None]:
-    """Run a model of PEFT without its adapters."""
-    with model.disable_adapter():
-        yield
-
-
-@contextlib.contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Leave the random numbers of the CPU and of one device as they are, without touching any other device."""
-    if device.type == "mps":  # has one generator, and no argument to name it by
+    """Restore the random state of the CPU and of one device afterwards, without touching any other device."""
+    if device.type == "mps":  # a single generator, which fork_rng does not handle
         state = torch.mps.get_rng_state()
         try:
             with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,6 @@
-"""The method's arguments: the one home of their names, defaults and checks.
+"""The settings of the method: their names, defaults and checks.
 
-They are the keys of `trainer.method_args` in the YAML and the keyword arguments of the trainers.
+They are the keys of `trainer.method_args` in the YAML files and the keyword arguments of the trainers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ VARIANTS: dict[str, tuple[type[Weighting], dict[str, str]]] = {
     "BalDRO_DV": (DonskerVaradhan, {"dv_beta": "beta", "dv_radius": "radius"}),
     "BalDRO_G": (TopGroup, {"top_fraction": "fraction", "group_size": "size"}),
 }
-"""Each trainer's weighting, and the weighting's arguments by the name they have as settings."""
+"""Each trainer's weighting, and a map from setting names to the weighting's own arguments."""
 
 _PAPER: dict[str, dict[str, Any]] = {"BalDRO_DV": {"dv_beta": 2.0}}
-"""Where the weighting has no default of its own: the paper's choice, if none of its arguments is set."""
+"""Used if none of the weighting's settings is set; for weightings without defaults."""
 
 _CHOICES = {
     "retain_loss_type": ("NLL", "KL"),
@@ -42,21 +42,22 @@ class Settings:
     Args:
         variant: The trainer, a key of `VARIANTS`.
         base: Name of the forget loss, a key of `losses.FORGET_LOSSES`.
-        loss: The forget loss, built from the base's own arguments.
-        weighting: The worst case, built from the variant's own arguments.
-        gamma: Weight of the forget loss, at least 0 (lambda of the paper is `alpha / gamma`).
+        loss: The forget loss, built from its own arguments.
+        weighting: The weighting, built from the variant's own settings.
+        gamma: Weight of the forget loss, at least 0 (the paper's lambda is `alpha / gamma`).
         alpha: Weight of the retain loss, at least 0.
         retain_loss_type: `NLL`, or `KL` to the model before unlearning.
-        hardness: What the worst case is chosen by: `loss` or `nll`; by default what the forget loss itself says.
+        hardness: What the worst case is chosen by: `loss`, or `nll` for the mean log-probability per answer token;
+            defaults to the forget loss's own choice.
         unit: What the worst case ranges over: `sample` or `token`.
-        retain_reduction: `token_mean`, as open-unlearning; or `sequence_sum`, the mean over samples of
-            summed log-likelihoods, as the released DV trainers of NPO and SatImp.
-        retain_batch: `full`, or `matched` for as many random retain samples as the group keeps forget
-            samples, as the released group trainers.
-        scope: Where the worst case is sought: `batch` for the samples of one forward pass on all ranks, as
-            the paper's code; or `dataset` for the whole forget set, by the latest loss of each sample.
+        retain_reduction: `token_mean`, as in open-unlearning; or `sequence_sum`, the mean over samples of summed
+            log-likelihoods, as in the released DV trainers of NPO and SatImp.
+        retain_batch: `full`; or `matched`, as many random retain samples as the group has forget samples, as in the
+            released group trainers.
+        scope: `batch`: the worst case over the samples of one forward pass on all ranks, as in the released code;
+            `dataset`: over the whole forget set, by the latest loss of each sample.
         reference: How NPO's reference log-likelihoods are obtained: `precomputed` before the first step, or `live`
-            from a copy of the model, as open-unlearning.
+            from a copy of the model, as in open-unlearning.
     """
 
     variant: str
@@ -75,7 +76,7 @@ class Settings:
 
     @property
     def needs_precomputed_reference(self) -> bool:
-        """Whether the forget loss reads reference log-likelihoods that were computed before the first step."""
+        """Whether reference log-likelihoods are computed before the first step."""
         return self.loss.needs_reference and self.reference == "precomputed"
 
     @property
@@ -85,13 +86,12 @@ class Settings:
 
     @property
     def needs_model_before(self) -> bool:
-        """Whether training compares with the model before unlearning itself, in each step."""
+        """Whether each step runs the model before unlearning, too."""
         return self.retain_loss_type == "KL" or (self.loss.needs_reference and self.reference == "live")
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the numbers that outlive a step depend on, by the names of the settings: a run resumes only with
-        these."""
+        """The settings that the saved state of the samples depends on: a run resumes only with the same values."""
         own = {name: getattr(self, name) for name in ("variant", "base", "hardness", "unit", "scope", "retain_batch")}
         weighting = {key: getattr(self.weighting, name) for key, name in VARIANTS[self.variant][1].items()}
         values = own | asdict(self.loss) | weighting  # type: ignore[call-overload]
@@ -103,19 +103,19 @@ class Settings:
 
         Args:
             variant: A key of `VARIANTS`.
-            arguments: The keys of `trainer.method_args`; `None` counts as not set.
+            arguments: Values by key of `trainer.method_args`; `None` means not set.
 
         Raises:
-            ValueError: A key is unknown, belongs elsewhere, or has a value that cannot work. The message
+            ValueError: A key is unknown, belongs to another variant or loss, or has an invalid value. The message
                 names the key, the reason and what to set instead.
         """
         if variant not in VARIANTS:
-            raise ValueError(f"variant={variant!r} is none: {known(str(variant), VARIANTS)}")
+            raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
+        weighting_class, weighting_names = VARIANTS[variant]
         given = {key: _plain(key, value) for key, value in arguments.items() if value is not None}
-        if not VARIANTS[variant][1].keys() & given.keys():
+        if not weighting_names.keys() & given.keys():
             given |= _PAPER.get(variant, {})
         base = given.get("base", cls.base)
-        weighting_class, weighting_names = VARIANTS[variant]
         base_names = argument_names(base)
         common = {field.name for field in fields(cls)} - {"variant", "loss", "weighting"}
         for key in given:
@@ -129,9 +129,9 @@ class Settings:
         try:
             weighting = weighting_class(**{new: given[key] for key, new in weighting_names.items() if key in given})
         except ValueError as error:
-            # In the words of the settings: beta alone would be taken for the base loss's own.
-            own_words = {new: key for key, new in weighting_names.items()}
-            message = re.sub(rf"\b({'|'.join(own_words)})\b", lambda match: own_words[match[0]], str(error))
+            # Name the settings: the weighting's beta is dv_beta here, and beta is the forget loss's.
+            keys = {new: key for key, new in weighting_names.items()}
+            message = re.sub(rf"\b({'|'.join(keys)})\b", lambda match: keys[match[0]], str(error))
             raise ValueError(f"{variant}: {message}") from None
         settings = cls(
             variant=variant, loss=loss, weighting=weighting, **{key: given[key] for key in common if key in given}
@@ -142,21 +142,21 @@ class Settings:
     def _check_combinations(self) -> None:
         for name in ("gamma", "alpha"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} is no weight of a loss term: use a finite number >= 0")
+                raise ValueError(f"{name}={getattr(self, name)} cannot weight a loss: use a finite number >= 0")
         if self.unit == "token" and not isinstance(self.loss, TokenAveraged):
             able = [name for name, loss in FORGET_LOSSES.items() if issubclass(loss, TokenAveraged)]
             raise ValueError(
-                f"unit='token' needs a loss that is a mean over tokens ({', '.join(able)}), and {self.base} scores a "
+                f"unit='token' needs a loss that is a mean over tokens ({', '.join(able)}), but {self.base} scores a "
                 "whole answer: use unit=sample"
             )
         if self.unit == "token" and self.scope == "dataset":
             raise ValueError(
-                "scope='dataset' keeps one number per sample, and unit='token' chooses among single tokens: use "
+                "scope='dataset' keeps one number per sample, but unit='token' chooses among single tokens: use "
                 "unit=sample or scope=batch"
             )
         if self.retain_batch == "matched" and self.scope == "dataset":
             raise ValueError(
-                "retain_batch='matched' follows the group of a batch, and with scope='dataset' a batch may hold none "
+                "retain_batch='matched' follows the group of a batch, but with scope='dataset' a batch may hold none "
                 "of the group: use retain_batch=full or scope=batch"
             )
         if self.retain_reduction == "sequence_sum" and self.retain_loss_type != "NLL":
@@ -166,13 +166,13 @@ class Settings:
             )
         if self.retain_batch == "matched" and not isinstance(self.weighting, TopGroup):
             raise ValueError(
-                f"retain_batch='matched' cuts the retain batch to the size of the forget group, and {self.variant} "
+                f"retain_batch='matched' cuts the retain batch to the size of the forget group, but {self.variant} "
                 "keeps every forget sample: use retain_batch=full"
             )
 
 
 def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
-    """Say where a key that does not belong here belongs."""
+    """Return an error message for an unknown key, which says where the key belongs if it exists elsewhere."""
     for other, (_, names) in VARIANTS.items():
         if key in names:
             return f"{key} is a setting of {other}, not of {variant}, which takes {' or '.join(VARIANTS[variant][1])}"
@@ -181,11 +181,11 @@ def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
         own = argument_names(base)
         taken = ", ".join(own) or "none of its own"
         return f"{key} is an argument of {' and '.join(owners)}, not of base={base}, which takes {taken}"
-    return f"{key} is no setting of {variant} with base={base}: {known(key, accepted)}"
+    return f"{key} is not a setting of {variant} with base={base}: {known(key, accepted)}"
 
 
 def _plain(key: str, value: Any) -> Any:
-    """Read numbers that a command line passes on as text, infinity as YAML writes it among them."""
+    """Convert a number given as text, as on a command line; infinity may be written as in YAML."""
     if isinstance(value, str) and _is_number(key):
         try:
             return float(value.lower().replace(".inf", "inf"))
@@ -203,4 +203,4 @@ def _check_type(key: str, value: Any) -> None:
         if value not in _CHOICES[key]:
             raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")
     elif _is_number(key) and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ValueError(f"{key}={value!r} is no number: write it as 2.0, 1e-1 or .inf")
+        raise ValueError(f"{key}={value!r} is not a number: write it as 2.0, 1e-1 or .inf")

@@ -1,7 +1,7 @@
-"""Forget and retain samples: pairs of them, which sample is which, and draws that need no memory.
+"""Datasets and collators of forget-retain pairs whose forget samples carry their index.
 
 A sample is a mapping with `input_ids` and `labels`, two lists or vectors of equal length; labels are `IGNORE_INDEX`
-where there is no answer. Whatever yields such samples by index can be forgotten or retained.
+outside the answer. Any collection that gives such samples by index can be forgotten or retained.
 """
 
 from __future__ import annotations
@@ -26,25 +26,24 @@ _INDEX = "sample_index"
 
 
 def refuse_a_stream(name: str, dataset: Any) -> None:
-    """Refuse a dataset that only yields one sample after the other.
+    """Check that a dataset gives its samples by index.
 
     Raises:
         ValueError: It has no length, or is an `IterableDataset`.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise ValueError(
-            f"{name} is a stream ({type(dataset).__name__}), and the method has to know each sample by its place: pass "
-            "a list, or a dataset with a length that gives samples by index; without streaming, if it is of `datasets`"
+            f"{name} is a stream ({type(dataset).__name__}), but the method has to know each sample by its index: pass "
+            "a list or a dataset with a length; load a `datasets` dataset without streaming"
         )
 
 
 class ForgetRetainDataset(Dataset[dict[str, Any]]):
-    """Every forget sample once per epoch, each with a retain sample drawn at random, as in open-unlearning.
+    """Pairs each forget sample with a random retain sample, as in open-unlearning.
 
     Args:
-        forget: Samples to forget; anything with a length that gives samples by index, such as a list or a `datasets`
-            dataset.
-        retain: Samples to keep; `None` or empty where there are none, which needs `alpha=0`.
+        forget: Samples to forget: a list, a `datasets` dataset, or anything else with a length and indices.
+        retain: Samples to keep; with `None` or none, training needs `alpha=0`.
 
     Raises:
         ValueError: There is nothing to forget, or samples cannot be read by index.
@@ -69,23 +68,24 @@ class ForgetRetainDataset(Dataset[dict[str, Any]]):
 
 
 class IndexedPairs(Dataset[dict[str, Any]]):
-    """A forget-retain dataset whose forget samples carry their index, and whose draws are a function of the epoch.
+    """Wraps a forget-retain dataset so that forget samples carry their index and random draws are reproducible.
 
     What the dataset draws at random for item i in an epoch, such as its retain sample, depends on seed, epoch and i
-    alone: it is the same with any number of loader workers and after resuming, and differs between data-parallel ranks,
-    which have different items. That holds for draws from PyTorch's random numbers, as open-unlearning's are.
+    only. So it does not change with the number of loader workers or after resuming, and it differs between
+    data-parallel ranks, which have different items. This covers PyTorch's random numbers, which open-unlearning uses.
 
     Args:
-        dataset: Yields `{"forget": sample, "retain": sample}`, with the forget samples, in the same order, in its
-            attribute `forget`, as open-unlearning's `ForgetRetainDataset`.
-        seed: Of the draws.
+        dataset: Yields `{"forget": sample, "retain": sample}`; its attribute `forget` holds the forget samples in the
+            same order, as in open-unlearning's `ForgetRetainDataset`.
+        seed: Seed of the draws.
 
     Attributes:
         forget: The forget set.
-        drawn_once: Whether an epoch draws every forget sample once, and not at random beside the retain set.
+        drawn_once: Whether item i is forget sample i; otherwise items follow the retain set, and each draws a forget
+            sample at random.
 
     Raises:
-        ValueError: Items and forget samples, which should be in one order, differ in number, or have no places.
+        ValueError: Item i cannot be forget sample i because their numbers differ, or the dataset has no length.
     """
 
     def __init__(self, dataset: Any, seed: int = 0) -> None:
@@ -98,12 +98,12 @@ class IndexedPairs(Dataset[dict[str, Any]]):
                 f"train_dataset has {len(dataset)} items and {len(self.forget)} forget samples in its attribute "
                 "`forget`: item i must hold forget sample i"
             )
-        if not self.drawn_once:  # only the dataset itself knows which sample it draws
+        if not self.drawn_once:  # only the dataset knows which sample it draws
             dataset = copy.copy(dataset)
             dataset.forget = _Indexed(dataset.forget)
         self._dataset = dataset
         self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # loader workers live longer than an epoch
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # loader workers may outlive an epoch
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -120,7 +120,7 @@ class IndexedPairs(Dataset[dict[str, Any]]):
 
     @property
     def epoch(self) -> int:
-        """The epoch whose samples are drawn, in this process and in loader workers that are at work."""
+        """The epoch whose samples are drawn, in this process and in running loader workers."""
         return int(self._epoch)
 
     @epoch.setter
@@ -129,7 +129,7 @@ class IndexedPairs(Dataset[dict[str, Any]]):
 
 
 class _Indexed(Dataset[dict[str, Any]]):
-    """Samples that carry their index."""
+    """Adds to each sample its index."""
 
     def __init__(self, samples: Any) -> None:
         self._samples = samples
@@ -142,11 +142,11 @@ class _Indexed(Dataset[dict[str, Any]]):
 
 
 @contextmanager
-def drawing(*place: int) -> Iterator[torch.Generator]:
-    """Draw PyTorch's random numbers on the CPU as a function of a place, and leave the run's as they were."""
+def drawing(*key: int) -> Iterator[torch.Generator]:
+    """Seed PyTorch's CPU generator from the given numbers, and restore its state afterwards."""
     generator = torch.default_generator
     state = generator.get_state()
-    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     generator.manual_seed(int.from_bytes(digest, "big") >> 1)
     try:
         yield generator
@@ -156,11 +156,11 @@ def drawing(*place: int) -> Iterator[torch.Generator]:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the CPU knows of the B samples of a batch whose tensors are elsewhere.
+    """What is known on the CPU about the B samples of a batch, whose tensors are on the model's device.
 
     Attributes:
-        index: `(B,)` int64, their places in the forget set; empty where they are no forget samples.
-        answers: Where their answers are.
+        index: `(B,)` int64, their positions in the forget set; empty for retain samples.
+        answers: The positions of their answers.
     """
 
     index: Tensor
@@ -168,7 +168,7 @@ class Samples:
 
 
 class IndexedCollator:
-    """A collator that adds `Samples` to each batch, past a collator that would drop indices or trip over them.
+    """Wraps a collator and adds `Samples` to its batches; the collator itself does not see the indices.
 
     Raises:
         ValueError: A batch has no labels, or not one row per sample.
@@ -178,14 +178,15 @@ class IndexedCollator:
         self.collator = collator
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the collator's batch of forget and retain samples; samples to evaluate pass as they are."""
+        """Return the collator's batch, with `Samples` on both sides if it is one of forget-retain pairs."""
         if "forget" not in items[0]:
             return self.collator(items)
         index = torch.tensor([item["forget"].get(_INDEX, 0) for item in items])
-        batch = self.collator([{**item, "forget": _without_index(item["forget"])} for item in items])
-        for side, places in (("forget", index), ("retain", index[:0])):
+        plain = [{key: value for key, value in item["forget"].items() if key != _INDEX} for item in items]
+        batch = self.collator([{**item, "forget": sample} for item, sample in zip(items, plain, strict=True)])
+        for side, indices in (("forget", index), ("retain", index[:0])):
             if side in batch:
-                batch[side] = {**batch[side], SAMPLES: Samples(places, _positions(side, batch[side], len(items)))}
+                batch[side] = {**batch[side], SAMPLES: Samples(indices, _positions(side, batch[side], len(items)))}
         return batch
 
 
@@ -193,34 +194,29 @@ def _positions(side: str, batch: Mapping[str, Any], size: int) -> AnswerPosition
     labels = batch.get("labels")
     if labels is None:
         raise ValueError(
-            f"{side} batches have {', '.join(batch)} and no labels: these trainers need one answer per sample, so use "
+            f"{side} batches have {', '.join(batch)} but no labels: these trainers need one answer per sample, so use "
             "a dataset without alternate or 'I don't know' answers, as experiment=unlearn/tofu does"
         )
     if len(labels) != size:
         raise ValueError(
-            f"the collator made {len(labels)} rows of {size} {side} samples: the worst case over samples needs a row "
-            "for each, so use a collator that pads and does not pack"
+            f"the collator made {len(labels)} rows of {size} {side} samples, but the worst case over samples needs one "
+            "row per sample: use a collator that pads instead of packing"
         )
     return AnswerPositions.of(labels)
 
 
-def _without_index(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a sample as its dataset gave it."""
-    return {key: value for key, value in sample.items() if key != _INDEX}
-
-
 class ForgetRetainCollator:
-    """Pads samples to a batch; items of forget and retain samples to a batch of each.
+    """Pads samples to a batch; for forget-retain pairs, makes a batch of each side.
 
     Args:
-        pad_token_id: Fills `input_ids` up; the attention mask hides it, so it may be any token.
+        pad_token_id: Pads `input_ids`; the attention mask hides it, so any token works.
     """
 
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return `input_ids`, `labels`, `attention_mask`, each `(B, T)` int64, or such a batch per key of the items."""
+        """Return `input_ids`, `labels`, `attention_mask`, each `(B, T)` int64; for pairs, such a batch for each key."""
         if "input_ids" not in items[0]:
             return {key: self([item[key] for item in items]) for key in items[0]}
         ids, labels = ([torch.as_tensor(item[key]) for item in items] for key in ("input_ids", "labels"))
@@ -239,22 +235,22 @@ def encode_answers(
     template: Mapping[str, Any] | None = None,
     max_length: int = 512,
 ) -> list[dict[str, list[int]]]:
-    """Return samples whose labels are the answers, in the layout of the tokenizer's chat template.
+    """Tokenise questions and answers with the tokenizer's chat template; the labels are the answers.
 
     Args:
-        tokenizer: With a chat template.
-        rows: With `question` and `answer`; other keys are ignored.
-        system_prompt: Begins every conversation; should be that with which the model was trained.
-        template: Variables of the chat template, such as `date_string` of Llama 3. A template that puts in today's date
-            makes other samples each day, of which a run of yesterday does not resume.
-        max_length: Tokens after which a conversation is cut off.
+        tokenizer: A tokenizer with a chat template.
+        rows: Mappings with `question` and `answer`; other keys are ignored.
+        system_prompt: Starts every conversation; use the one that the model was trained with.
+        template: Variables of the chat template, such as `date_string` of Llama 3. Fix the date: a template that
+            inserts today's makes different samples every day, and a run resumes only with the same samples.
+        max_length: Conversations are cut off after this many tokens.
 
     Raises:
         ValueError: There is no chat template, or it does not put the answer after the prompt.
     """
     if tokenizer.chat_template is None:
         raise ValueError(
-            "the tokenizer has no chat template to lay out questions and answers with: set tokenizer.chat_template, or "
+            "the tokenizer has no chat template to format questions and answers with: set tokenizer.chat_template, or "
             "pass samples of input_ids and labels instead"
         )
     start = [{"role": "system", "content": system_prompt}] if system_prompt else []
@@ -271,7 +267,7 @@ def _encode(
     if ids[: len(prompt)] != prompt:
         raise ValueError(
             "the chat template does not continue its generation prompt with the answer, so the answer's tokens cannot "
-            "be told apart: pass samples of input_ids and labels instead"
+            "be found: pass samples of input_ids and labels instead"
         )
     labels = [IGNORE_INDEX] * len(prompt) + ids[len(prompt) :]
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}

@@ -1,4 +1,4 @@
-"""The root of the errors whose message is meant for the person at the keyboard."""
+"""Base class of errors whose message is meant for the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class BaldroError(RuntimeError):
-    """Something outside the program prevents it; the message says what and what to do, without a traceback."""
+    """The environment or the input prevents an operation; the message says what is wrong and what to do."""
 
     exit_code: ClassVar[int] = 1
-    """Status of a command that ends with it; `baldro_ext.tools.cli` says what each means."""
+    """Exit code of a command that fails with this error; `baldro_ext.tools.cli` lists their meanings."""

@@ -1,4 +1,4 @@
-"""What happens when: a training run from its construction to its last checkpoint, as a base of `BalDROMixin`."""
+"""The course of a training run, from the constructor to the last checkpoint; a base class of `BalDROMixin`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs
 from baldro_ext.logprobs import AnswerForward, AnswerLogProbs
 from baldro_ext.progress import Progress
-from baldro_ext.report import Journal, draw_histogram, summary_of
+from baldro_ext.report import Journal, log_histogram, summary_of
 from baldro_ext.robust_loss import RobustLoss
 from baldro_ext.scoring import score_forget_set
 
@@ -27,24 +27,24 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
 
     class _Host(Trainer):
-        """What a host provides besides being a Trainer."""
+        """What a host class provides besides being a Trainer."""
 
         def prepare_model_before(self, model: nn.Module) -> None:
-            """Keep what compares with the model before unlearning, where the settings need that in each step."""
+            """Keep the model before unlearning, for settings that run it in each step."""
 
         def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[AnswerLogProbs, Tensor]:
-            """Return the answers' log-probabilities of B samples, and whether they have any, `(B,)` on the CPU."""
+            """Return the answers' log-probabilities of B samples, and `(B,)` bool on the CPU, whether they have any."""
 
 else:
     _Host = object
 
 
 class Lifecycle(_Host):
-    """Knows the samples from the scoring pass on, and keeps what is known of them with the checkpoints.
+    """Scores the forget set before training, and saves and restores the state of the samples with checkpoints.
 
     Attributes:
-        settings: Of the method.
-        adversary: Which forget samples count how much; `None` where there is nothing to train on.
+        settings: The settings of the method.
+        adversary: Weights the forget samples; `None` without training data.
     """
 
     variant: str
@@ -57,7 +57,7 @@ class Lifecycle(_Host):
         self.settings = Settings.parse(self.variant, {k: v for k, v in kwargs.items() if k not in for_host})
         host = {k: v for k, v in kwargs.items() if k in for_host}
         if host.get("compute_loss_func") is not None:
-            raise ValueError("compute_loss_func replaces the loss, which is what these trainers are for: leave it out")
+            raise ValueError("compute_loss_func would replace the loss that these trainers compute: leave it out")
         self.adversary: Adversary | None = None
         self._resumed: Path | None = None
         if host.get("train_dataset") is not None:
@@ -66,10 +66,10 @@ class Lifecycle(_Host):
                 raise ValueError("data_collator is missing: pass one that makes {'forget': batch, 'retain': batch}")
             host["data_collator"] = IndexedCollator(host["data_collator"])
         super().__init__(*args, **host)
-        # Ours is a mean per micro-batch. Where this is true, transformers 4.46 and later do not divide it by the number
-        # of accumulation steps, and gradients grow with that number.
+        # Our loss is a mean per micro-batch. With true, transformers 4.46 and later would not divide it by the number
+        # of accumulation steps.
         self.model_accepts_loss_kwargs = False
-        self.args.remove_unused_columns = False  # items are {forget, retain}, which are no columns of the model
+        self.args.remove_unused_columns = False  # items are {forget, retain}, not arguments of the model
         arguments.refuse_what_cannot_work(self)
         self._journal = Journal()
         self._warned_unlabeled = False
@@ -78,77 +78,81 @@ class Lifecycle(_Host):
             self._refuse_one_sample()
             self.train_dataset.seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             self.add_callback(_Hooks(self))
-            self._start_anew()
+            self._reset_training()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train as the host does; from a checkpoint, also `args.resume_from_checkpoint`, with its state of the samples.
+        """Train from the current model, or resume from a checkpoint with its state of the samples.
 
-        `True` takes the newest checkpoint that was written to its end. Each call starts anew from the model as it is.
+        Args:
+            resume_from_checkpoint: A checkpoint folder, or `True` for the newest complete one; defaults to
+                `args.resume_from_checkpoint`.
+            args: Passed on to the host, like `kwargs`.
+            kwargs: Passed on to the host.
 
         Raises:
-            StateError: The checkpoint's state is missing, damaged or of another run.
-            ValueError: There is no training data, or a resumed run would not go on where it stopped.
+            StateError: The checkpoint's state is missing, damaged or belongs to another run.
+            ValueError: There is no training data, or a resumed run would not continue where it stopped.
         """
         if self.adversary is None:
             raise ValueError("train_dataset is missing, so there is nothing to unlearn: pass one to the trainer")
         resume: Any = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         if resume is True or resume == "True":
             resume = checkpoint.newest_complete(Path(self.args.output_dir), self.accelerator.num_processes)
-        self._start_anew()
+        self._reset_training()
         self._resumed = Path(resume) if resume else None
-        if self._resumed:  # and once more when training begins; here, so that a mistake shows at once
+        if self._resumed:  # loaded again when training begins; checked here so that an error shows at once
             self._load_state(self._resumed)
             arguments.refuse_a_model_without_its_run(self._resumed)
-            compat.let_random_states_in()
+            compat.allow_numpy_random_states()
         if self.model_init is None:
             self._prepare_model(self.model)
         return super().train(str(resume) if resume else None, *args, **kwargs)
 
     def call_model_init(self, *args: Any, **kwargs: Any) -> Any:
-        """Make a model as the host does, from which this training starts."""
+        """Make the model that this training starts from."""
         model = super().call_model_init(*args, **kwargs)
-        if self.adversary is not None:  # past the constructor
+        if self.adversary is not None:  # not while the constructor runs
             self._prepare_model(model)
         return model
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save as the host does; in a checkpoint to resume from, with the state of the samples beside the model."""
+        """Save the model as the host does; in a checkpoint, also save the state of the samples."""
         folder = Path(output_dir) if _internal_call and output_dir and self.args.should_save else None
         if folder:
             checkpoint.begin(folder)
         super().save_model(output_dir, _internal_call)
         if folder and self.adversary is not None:
-            checkpoint.save(self.adversary.state, folder, self._identity.at(self.state.global_step))
+            checkpoint.save(self.adversary.state, folder, self._identity_at(self.state.global_step))
 
     def get_train_dataloader(self) -> Any:
-        """Load as the host does, but draw the seeds of loader workers apart from the run's random numbers.
+        """Return the host's loader, with a generator of its own for the seeds of loader workers.
 
-        Workers that live on draw theirs once, those of a resumed run once more; so dropout would differ after resuming.
+        Resuming draws these seeds once more. From the run's own generator, that would change dropout.
         """
         loader = super().get_train_dataloader()
-        getattr(loader, "base_dataloader", loader).generator = torch.Generator()  # accelerate's loader wraps another
+        getattr(loader, "base_dataloader", loader).generator = torch.Generator()  # accelerate may wrap the loader
         return loader
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any, **kwargs: Any) -> Any:
-        """Fetch the micro-batches of one optimizer step as the host does, and note how many they are."""
+        """Fetch the micro-batches of one optimizer step as the host does, and record their number."""
         if not compat.FETCHES_WHOLE_STEPS:
-            num_batches = self.args.gradient_accumulation_steps  # or what is left of the epoch
+            num_batches = self.args.gradient_accumulation_steps  # fewer at the end of an epoch
         fetched = super().get_batch_samples(epoch_iterator, num_batches, *args, **kwargs)
         self._progress.fetched(len(fetched[0]))
         return fetched
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
-        """Count those of training once on each batch, for `total_flos`; the host finds no tokens in a pair of them."""
+        """Return the operations of both batches, for `total_flos`; the host finds no tokens in a pair of batches."""
         of_batch = super().floating_point_ops
         return sum(of_batch(dict(batch)) for batch in inputs.values())
 
     def score_forget_set(self, model: nn.Module) -> None:
-        """Score the forget set, where the settings need it, with the model before its first step: it is the reference.
+        """Score the forget set with the model before unlearning, if the settings need it.
 
-        Nothing is kept of a pass that fails.
+        If it fails, the state of the samples stays unchanged.
 
         Raises:
-            ValueError: A loss is not finite; names the samples.
+            ValueError: A loss is not finite; the message names the samples.
         """
         assert self.adversary is not None
         forget = self.train_dataset.forget
@@ -171,47 +175,54 @@ class Lifecycle(_Host):
         self._scored = True
 
     def training_begins(self, model: nn.Module, loader: Any) -> None:
-        """Score the forget set or read its state, with the model as the Trainer wrapped it."""
+        """Score the forget set, or load its state from a checkpoint.
+
+        Args:
+            model: The model as the Trainer wrapped it.
+            loader: The training data.
+        """
         assert self.adversary is not None
-        self._refuse_one_sample()  # auto_find_batch_size may have come down to it
+        self._refuse_one_sample()  # auto_find_batch_size may have reduced the batch size
         accumulation, micro_batches = self.args.gradient_accumulation_steps, len(loader)
         if compat.FETCHES_ONE_BY_ONE:
             self.accelerator.step = 0
         self._progress.begin(self.state.global_step, micro_batches, accumulation)
+        unresumable = arguments.why_it_cannot_resume(micro_batches, accumulation)
         if self._resumed:
-            arguments.refuse_steps_that_cannot_resume(micro_batches, accumulation)
+            if unresumable:
+                raise ValueError(unresumable)
             self._load_state(self._resumed)
             if self._progress.within_epoch and self.state.global_step >= self.state.max_steps:
-                raise ValueError(  # the Trainer would take one step more: it looks at the number of steps after a step
-                    f"{self._resumed} is of the last step ({self.state.global_step} of {self.state.max_steps}), so "
-                    "nothing is left to train: take the model from there, or train longer with a larger max_steps"
+                raise ValueError(  # the Trainer would train one more step: it checks the number only after a step
+                    f"{self._resumed} was saved after the last step ({self.state.global_step} of "
+                    f"{self.state.max_steps}), so nothing is left to train: use its model, or set a larger max_steps"
                 )
-        else:
-            saves = self.args.save_strategy != "no" and not self.args.save_only_model
-            if warning := arguments.warning_of_steps(micro_batches, accumulation, saves=saves):
-                logger.warning("%s", warning)
-            if not self._scored:
-                self.score_forget_set(model)
+            return
+        if unresumable and self.args.save_strategy != "no" and not self.args.save_only_model:
+            logger.warning("%s", unresumable)
+        if not self._scored:
+            self.score_forget_set(model)
 
     def epoch_begins(self) -> None:
-        """Draw and count the samples afresh; of a resumed epoch, those that were not trained on yet."""
+        """Enter the next epoch; if it is a resumed one, keep which samples were already trained on."""
         assert self.adversary is not None
-        if self._progress.next_epoch() or self.args.ignore_data_skip:  # which takes an epoch from its start again
+        if self._progress.next_epoch() or self.args.ignore_data_skip:  # with which a resumed epoch starts over
             self.adversary.state.seen.zero_()
         self.train_dataset.epoch = self._progress.epoch
 
     def epoch_ends(self) -> None:
-        """Log what is known of the whole forget set."""
+        """Log statistics of the whole forget set."""
         assert self.adversary is not None
         summary = summary_of(self.adversary)
         if summary:
-            shares = self.adversary.distribution()  # 1 is an even weight, whatever the size of the forget set
-            name, callbacks = "forget_set_relative_weights", self.callback_handler.callbacks
-            draw_histogram(name, shares * len(shares), self.state.global_step, callbacks)
+            weights = self.adversary.distribution()
+            relative = weights * len(weights)  # 1 is an even weight, whatever the size of the forget set
+            callbacks = self.callback_handler.callbacks
+            log_histogram("forget_set_relative_weights", relative, self.state.global_step, callbacks)
             self.log(summary)
 
-    def _start_anew(self) -> None:
-        """Forget what was known of the samples, and what this run is resumed from."""
+    def _reset_training(self) -> None:
+        """Reset the state of the samples and everything else that belongs to one training."""
         settings, accelerator = self.settings, self.accelerator
         self.adversary = Adversary(
             settings.weighting,
@@ -223,45 +234,44 @@ class Lifecycle(_Host):
             ranks=accelerator.num_processes,
             gather=accelerator.gather,
             capacity=self._micro_batch_size,
-            # Only loaders of several ranks fill up batches.
+            # Only the loaders of several ranks fill up batches with repeated samples.
             drawn_once=accelerator.num_processes > 1 and self.train_dataset.drawn_once,
         )
         self._robust_loss = RobustLoss(settings.loss, self.adversary, settings.hardness)
-        self._identity_of_run: checkpoint.Identity | None = None
+        self._identity: dict[str, str] = {}
         self._progress = Progress()
         self._scored = False
 
     def _prepare_model(self, model: nn.Module) -> None:
-        """Look at the model that training starts from, before anything wraps it or changes its weights."""
+        """Prepare for the model that training starts from, before it is wrapped or trained."""
         self._forward = AnswerForward.of(model)
         if compat.is_reentrant(self.args):
-            compat.let_gradients_in(model)
+            compat.enable_input_gradients(model)
         if self.settings.needs_model_before:
             self.prepare_model_before(model)
 
     def _load_state(self, folder: Path) -> None:
         assert self.adversary is not None
-        about = self._identity.at(checkpoint.step_of(folder))
+        about = self._identity_at(checkpoint.step_of(folder))
         reference = self.settings.needs_precomputed_reference
         self.adversary.state = checkpoint.load(folder, about, reference=reference)
         self._scored = True
 
-    @property
-    def _identity(self) -> checkpoint.Identity:
-        """What this run's state of the samples belongs to."""
-        if self._identity_of_run is None:
+    def _identity_at(self, step: int) -> dict[str, str]:
+        """Return what the state of the samples belongs to at an optimizer step."""
+        if not self._identity:
             config: Any = getattr(self.accelerator.unwrap_model(self.model), "config", None)
             settings = {"seed": str(self.train_dataset.seed), **self.settings.identity}
-            if not self.args.auto_find_batch_size:  # which a checkpoint brings with it
+            if not self.args.auto_find_batch_size:  # a checkpoint then sets the batch size
                 steps, ranks = self.args.gradient_accumulation_steps, self.accelerator.num_processes
                 settings["samples_per_step"] = f"{self._micro_batch_size} x {steps} steps x {ranks} processes"
             described = config.to_dict() if config is not None else {}
-            self._identity_of_run = checkpoint.Identity(self.train_dataset, described, settings)
-        return self._identity_of_run
+            self._identity = checkpoint.identity_of(self.train_dataset, described) | settings
+        return {"step": str(step), **self._identity}
 
     @property
     def _micro_batch_size(self) -> int:
-        """Samples in a forward pass of this process."""
+        """The number of samples in a forward pass of this process."""
         split = self.args.accelerator_config.split_batches
         size: int = self._train_batch_size
         return size // self.accelerator.num_processes if split else size
@@ -274,7 +284,7 @@ class Lifecycle(_Host):
 
 
 class _Hooks(TrainerCallback):
-    """Tells a trainer where its training is."""
+    """Calls the trainer's own methods when training or an epoch begins or ends."""
 
     def __init__(self, trainer: Lifecycle) -> None:
         self._trainer = trainer

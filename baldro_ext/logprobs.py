@@ -1,7 +1,7 @@
-"""Log-probabilities of the answers in a batch, by one forward pass that computes only what they need.
+"""Log-probabilities of the answers in a batch, from one forward pass that computes only the logits they need.
 
-Most of a causal model's output is logits, a vocabulary wide, for prompt and padding that no loss reads. Models of
-transformers compute logits only where they are asked to, by an argument whose name depends on the release.
+Most logits of a causal model belong to prompt and padding, which no loss reads. Models of transformers can skip them,
+by an argument whose name depends on the release.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 IGNORE_INDEX = -100
-"""Label of a position without loss, as in Hugging Face and in open-unlearning's `data.utils`."""
+"""Label of a position without loss, as in Hugging Face and open-unlearning."""
 
 
 @dataclass(frozen=True)
 class AnswerLogProbs:
-    """The log-probabilities that a model gives to the answers of B samples, on the model's device.
+    """A model's log-probabilities for the answers of B samples, on the model's device.
 
     Attributes:
-        tokens: `(B, K)` float32 or float64, `log pi(y_t)` where `mask` is true, 0 elsewhere.
+        tokens: `(B, K)` float32 or float64, `log pi(y_t)` in nats where `mask` is true, 0 elsewhere.
         mask: `(B, K)` bool, the answer tokens.
     """
 
@@ -39,7 +39,7 @@ class AnswerLogProbs:
 
     @property
     def sums(self) -> Tensor:
-        """`(B,)`, `log pi(y)`: the log-likelihood of each whole answer, in nats."""
+        """`(B,)`, `log pi(y)`: the log-likelihood of each answer, in nats."""
         return self.tokens.sum(-1)
 
     @property
@@ -54,7 +54,7 @@ class AnswerLogProbs:
 
 @dataclass(frozen=True)
 class AnswerPositions:
-    """Where the answers of a batch are. Kept on the CPU, so that no step has to wait for the device to learn it.
+    """The positions of the answers in a batch, on the CPU, so that no step waits for the device to learn them.
 
     Attributes:
         predicts: `(B, T)` bool, whether position t predicts an answer token, the one at t + 1.
@@ -64,34 +64,34 @@ class AnswerPositions:
 
     @classmethod
     def of(cls, labels: Tensor) -> AnswerPositions:
-        """Read them off labels `(B, T)`."""
+        """Return the positions of the answers in labels `(B, T)`."""
         return cls(functional.pad(labels[:, 1:] != IGNORE_INDEX, (0, 1)))
 
     @property
     def labeled(self) -> Tensor:
-        """`(B,)` bool, whether a sample has an answer token, and so something to forget."""
+        """`(B,)` bool, whether a sample has an answer token."""
         return self.predicts.any(-1)
 
     def __getitem__(self, rows: Tensor) -> AnswerPositions:
-        """Return those of some rows, `(m,)` int64."""
+        """Return the positions of the chosen rows, `(m,)` int64."""
         return AnswerPositions(self.predicts[rows])
 
     def needed(self) -> Tensor:
-        """Return `(K,)` int64, the positions at which some sample predicts an answer token; at least one."""
+        """Return `(K,)` int64, K >= 1, the positions where any sample predicts an answer token; [0] if none does."""
         needed = self.predicts.any(0).nonzero()[:, 0]
-        return needed if len(needed) else torch.zeros(1, dtype=torch.int64)  # so that there is a graph
+        return needed if len(needed) else torch.zeros(1, dtype=torch.int64)  # backward needs a graph
 
 
 @dataclass(frozen=True)
 class AnswerForward:
-    """Reads the answers' log-probabilities off a model, in the cheapest way its `forward` offers.
+    """Computes the answers' log-probabilities with as few logits as the model's `forward` allows.
 
     Args:
-        accepts: The names of the batch that the model's `forward` takes.
+        accepts: Keys of the batch that the model's `forward` takes.
         argument: `logits_to_keep` (transformers 4.49 and later), `num_logits_to_keep` (4.45), or `None` for a
             model that always computes all logits.
-        takes_positions: Whether that argument may be a tensor of positions besides a number of last ones.
-        caches: Whether the model would build a key-value cache if it is not told otherwise.
+        takes_positions: Whether that argument may be a tensor of positions, not just the number of last ones.
+        caches: Whether the model has the argument `use_cache`, to be set to false.
     """
 
     accepts: frozenset[str] = frozenset({"input_ids", "attention_mask"})
@@ -101,7 +101,7 @@ class AnswerForward:
 
     @classmethod
     def of(cls, model: nn.Module) -> AnswerForward:
-        """Look at the signature of a model without the wrapper of an engine; adapters of PEFT are looked through."""
+        """Read the signature of a model that no engine has wrapped; a PEFT model is unwrapped."""
         unwrap: Any = getattr(model, "get_base_model", None)
         base = unwrap() if unwrap else model
         parameters = inspect.signature(base.forward).parameters
@@ -118,24 +118,24 @@ class AnswerForward:
         """Run the model, wrapped or not, on a batch.
 
         Args:
-            model: Called with what it accepts of the batch; never with labels, so that it does not compute a
-                cross-entropy that nobody reads.
-            batch: `input_ids`, `labels`, each `(B, T)`, and what else the model takes; T may include padding on either
+            model: Called with the keys of the batch it accepts, but without labels, so that it computes no
+                cross-entropy.
+            batch: `input_ids`, `labels`, each `(B, T)`, and other arguments of the model; padding may be on either
                 side.
-            positions: Of the labels; by default read off them, which waits for their device.
+            positions: Of the answers; by default computed from the labels, which waits for their device.
 
         Returns:
-            Log-probabilities `(B, K)`, 1 <= K <= max(1, T - 1), and the model's outputs, with as many logits.
+            Log-probabilities `(B, K)`, 1 <= K <= max(1, T - 1), and the model's outputs, with logits for K positions.
 
         Raises:
-            ValueError: The model returns logits of other positions than those it was given.
+            ValueError: The model returns logits for other positions than it was asked for.
         """
         labels = batch["labels"]
         needed = (positions or AnswerPositions.of(labels)).needed()
         first, end = int(needed[0]), int(needed[-1]) + 1
         inputs = {name: value for name, value in batch.items() if name in self.accepts}
         if all(value.shape == labels.shape for value in inputs.values()):
-            # A causal model sees nothing of what follows the last answer token.
+            # A causal model does not need the tokens after the last answer token.
             inputs = {name: value[:, :end] for name, value in inputs.items()}
         else:
             end = labels.shape[1]
@@ -145,14 +145,14 @@ class AnswerForward:
         if self.argument is not None:
             kept = slice(first, end)
             inputs[self.argument] = end - first
-            # nn.DataParallel would cut a tensor of positions into parts, one for each replica.
+            # nn.DataParallel would split a tensor of positions among the replicas.
             if self.takes_positions and len(needed) < end - first and not isinstance(model, nn.DataParallel):
                 kept = inputs[self.argument] = needed.to(labels.device, non_blocking=labels.is_cuda)
         outputs = model(**inputs)
         targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)[:, kept]
         if outputs.logits.shape[1] != targets.shape[1]:
             raise ValueError(
-                f"the model returned logits for {outputs.logits.shape[1]} positions where {targets.shape[1]} were "
+                f"the model returned logits for {outputs.logits.shape[1]} positions, but {targets.shape[1]} were "
                 "asked for, so they cannot be matched with the labels: use a model, or an adapter such as LoRA, that "
                 "adds no positions of its own"
             )
@@ -160,12 +160,12 @@ class AnswerForward:
 
 
 def rows_of(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
-    """Return some rows, `(m,)` int64 on the CPU, of a batch whose tensors `(B, ...)` are on any device."""
+    """Return the given rows, `(m,)` int64 on the CPU, of a batch of tensors `(B, ...)` on any device."""
     size = len(batch["labels"])
     if torch.equal(rows, torch.arange(size)):
         return dict(batch)
     return {
-        # Row by row, because a vector of indices would have to be sent to the device first.
+        # Row by row, because a vector of indices would have to be moved to the device first.
         name: torch.stack([value[row] for row in rows.tolist()])
         if isinstance(value, Tensor) and len(value) == size
         else value
@@ -174,23 +174,23 @@ def rows_of(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
 
 
 def answer_log_probs(logits: Tensor, labels: Tensor) -> AnswerLogProbs:
-    """Read the answers' log-probabilities off a causal model's logits.
+    """Return the answers' log-probabilities from a causal model's logits.
 
-    Equals `logits.float().log_softmax(-1)` gathered at the next token and masked. Works through the positions
-    in chunks and keeps for backward only the logits, which exist anyway, and one number per position.
+    Equals `logits.float().log_softmax(-1)` gathered at the next token and masked. Processes the positions in chunks
+    and keeps for backward only the logits, which exist anyway, and one number per position.
 
     Args:
-        logits: `(B, T, V)`, position t predicting token t + 1.
-        labels: `(B, T)` int64, `IGNORE_INDEX` where there is no loss.
+        logits: `(B, T, V)`; position t predicts token t + 1.
+        labels: `(B, T)` int64, `IGNORE_INDEX` outside the answers.
 
     Returns:
-        Log-probabilities of shape `(B, T - 1)`, one per predicted token, float32 or that of the logits if finer.
+        Log-probabilities `(B, T - 1)`, one per predicted token, float32, or float64 for float64 logits.
     """
     return predicted_log_probs(logits[:, :-1], labels[:, 1:])
 
 
 def predicted_log_probs(logits: Tensor, targets: Tensor) -> AnswerLogProbs:
-    """Read log-probabilities off logits `(B, K, V)` whose positions predict the targets `(B, K)`."""
+    """Return the log-probabilities of targets `(B, K)` from the logits `(B, K, V)` that predict them."""
     targets = targets.to(logits.device)
     mask = targets != IGNORE_INDEX
     tokens: Tensor = _LogProbs.apply(logits, targets.masked_fill(~mask, 0), mask)  # type: ignore[no-untyped-call]
@@ -198,7 +198,7 @@ def predicted_log_probs(logits: Tensor, targets: Tensor) -> AnswerLogProbs:
 
 
 class _LogProbs(torch.autograd.Function):
-    """Log-softmax gathered at the targets, 0 where the mask is false, without a second copy of the logits."""
+    """Log-softmax gathered at the targets, 0 where the mask is false, without a copy of all logits."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -221,17 +221,17 @@ class _LogProbs(torch.autograd.Function):
         for row, part in _chunks(logits):
             scores = (logits[row, part] - normalisers[row, part, None]).exp_().mul_(-slopes[row, part])
             scores.scatter_add_(-1, targets[row, part, None], slopes[row, part])
-            # Not by a slope of 0 alone: what a model says of padding may be not a number.
+            # A slope of 0 is not enough: logits of padding may be NaN.
             result[row, part] = scores.masked_fill_(~mask[row, part, None], 0)
         return result, None, None
 
 
-_CHUNK = {"cpu": 2**20}  # scores that stay in a processor's cache; a GPU wants fewer and larger kernels
+_CHUNK = {"cpu": 2**20}  # logits that fit into a processor's cache; a GPU is faster with fewer, larger kernels
 _CHUNK_ELSEWHERE = 2**26
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
-    """Cut `(B, K, V)` logits into parts `(k, V)` of one sample each, small enough to hold copies of."""
+    """Yield row and positions of parts `(k, V)` of logits `(B, K, V)`, small enough to copy."""
     rows, positions, vocabulary = logits.shape
     size = max(1, _CHUNK.get(logits.device.type, _CHUNK_ELSEWHERE) // max(1, vocabulary))
     for row in range(rows):

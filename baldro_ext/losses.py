@@ -1,7 +1,7 @@
 """Per-sample forget losses over answer log-probabilities, and their registry.
 
-Each is larger the less a sample is forgotten, so that its worst case is the sample best remembered.
-A new one is a class here and a YAML in `configs/trainer`.
+A loss is larger the less a sample is forgotten, so the worst case is the sample remembered best.
+To add one, write a class here and a YAML file in `configs/trainer`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from baldro_ext.suggest import known
 
 
 class ForgetLoss(ABC):
-    """One number per sample: how far it still is from forgotten."""
+    """A loss per sample, larger = less forgotten."""
 
     needs_reference: ClassVar[bool] = False
-    """Whether the loss compares with the log-likelihoods of the model before unlearning."""
+    """Whether the loss needs log-likelihoods under the model before unlearning."""
     default_hardness: ClassVar[Literal["loss", "nll"]] = "loss"
-    """What the worst case is chosen by unless `hardness` is set: the loss itself, or the mean log-probability per token
-    where a large loss does not mean that a sample is remembered."""
+    """What the worst case is chosen by unless `hardness` is set: `loss`, or `nll` (the mean log-probability per token)
+    if a larger loss does not mean that a sample is remembered better."""
 
     @abstractmethod
     def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
@@ -34,19 +34,19 @@ class ForgetLoss(ABC):
         Args:
             answers: Log-probabilities of B samples.
             reference: `(B,)` log-likelihoods of the answers under the reference model, in nats, on the device of the
-                answers; only where `needs_reference`.
+                answers; only needed if `needs_reference`.
 
         Returns:
-            `(B,)`, larger = less forgotten; a finite number without meaning for a sample without answer tokens.
+            `(B,)`, larger = less forgotten; finite but meaningless for a sample without answer tokens.
         """
 
 
 class TokenAveraged(ForgetLoss):
-    """A forget loss that is the mean of a loss per answer token."""
+    """A forget loss that is a mean over answer tokens."""
 
     @abstractmethod
     def token_losses(self, answers: AnswerLogProbs) -> Tensor:
-        """Return `(B, T)` losses, 0 where there is no answer token."""
+        """Return `(B, K)` losses, 0 outside the answers."""
 
     def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
         """Return `(B,)` means over each sample's answer tokens."""
@@ -54,7 +54,7 @@ class TokenAveraged(ForgetLoss):
 
 
 FORGET_LOSSES: dict[str, type[ForgetLoss]] = {}
-"""Every forget loss by name: the values of the setting `base`."""
+"""The forget losses by name; the names are the values of the setting `base`."""
 
 _Loss = TypeVar("_Loss", bound=type[ForgetLoss])
 
@@ -73,7 +73,8 @@ def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
         arguments: The loss's own arguments, by the names open-unlearning gives them.
 
     Raises:
-        ValueError: Unknown name or argument (listing what exists and the closest), or a bad value.
+        ValueError: The name or an argument is unknown (the message lists what exists and the closest), or a value is
+            invalid.
     """
     accepted = argument_names(name)
     for key in arguments:
@@ -83,9 +84,9 @@ def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
 
 
 def argument_names(name: str) -> tuple[str, ...]:
-    """Return the names of a loss's own arguments; ValueError if there is no loss of that name."""
+    """Return the names of a loss's own arguments; raise ValueError if there is no loss of that name."""
     if name not in FORGET_LOSSES:
-        raise ValueError(f"base={name!r} is no known forget loss: {known(str(name), FORGET_LOSSES)}")
+        raise ValueError(f"base={name!r} is not a known forget loss: {known(str(name), FORGET_LOSSES)}")
     return tuple(field.name for field in dataclasses.fields(FORGET_LOSSES[name]))  # type: ignore[arg-type]
 
 
@@ -94,10 +95,10 @@ def argument_names(name: str) -> tuple[str, ...]:
 class NPO(ForgetLoss):
     """Negative preference optimisation: `-(2/beta) log sigmoid(-beta (log pi(y) - log pi_ref(y)))`.
 
-    Source: arXiv:2404.05868; as `trainer/unlearn/npo.py` of open-unlearning.
+    Source: arXiv:2404.05868, as in `trainer/unlearn/npo.py` of open-unlearning.
 
     Args:
-        beta: Inverse temperature, per nat, positive; towards 0 it becomes gradient ascent.
+        beta: Inverse temperature in 1 / nat, positive; the limit at 0 is gradient ascent.
     """
 
     beta: float = 0.1
@@ -107,21 +108,21 @@ class NPO(ForgetLoss):
         _require("NPO", "beta", self.beta, positive=True)
 
     def __call__(self, answers: AnswerLogProbs, reference: Tensor | None = None) -> Tensor:
-        """Return `(B,)` losses, at least 0 and `(2/beta) log 2` where model and reference agree."""
+        """Return `(B,)` losses, at least 0, and `(2/beta) log 2` if model and reference agree."""
         if reference is None:
-            raise ValueError("NPO compares with a reference model: pass its log-likelihoods, shape (B,)")
+            raise ValueError("NPO needs reference: pass the log-likelihoods of the reference model, shape (B,)")
         return npo_losses(answers.sums, reference, self.beta)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class SimNPO(ForgetLoss):
-    """Simple NPO, without reference: `-(2/beta) log sigmoid(-(beta/|y|) log pi(y) - beta delta)`.
+    """Simple NPO, without a reference: `-(2/beta) log sigmoid(-(beta/|y|) log pi(y) - beta delta)`.
 
-    Source: arXiv:2410.07163; as `trainer/unlearn/simnpo.py` of open-unlearning.
+    Source: arXiv:2410.07163, as in `trainer/unlearn/simnpo.py` of open-unlearning.
 
     Args:
-        beta: Inverse temperature, per nat and token, positive.
+        beta: Inverse temperature in tokens / nat, positive.
         delta: Margin in nats per token.
     """
 
@@ -140,11 +141,11 @@ class SimNPO(ForgetLoss):
 @register
 @dataclasses.dataclass(frozen=True)
 class SatImp(TokenAveraged):
-    """Saturation and importance: the mean of `p_t^beta1 (1 - p_t)^beta2 log p_t`, its factors held fixed.
+    """Saturation and importance: the mean of `p_t^beta1 (1 - p_t)^beta2 log p_t`; only `log p_t` is differentiated.
 
-    It returns to 0, its largest value, for samples that are already forgotten, so it says little about how hard a
-    sample is: by default the worst case is chosen by log-probability.
-    Source: arXiv:2505.11953; as `trainer/unlearn/satimp.py` of open-unlearning.
+    Its largest value, 0, is also reached by samples that are already forgotten, so by default the worst case is chosen
+    by log-probability instead.
+    Source: arXiv:2505.11953, as in `trainer/unlearn/satimp.py` of open-unlearning.
 
     Args:
         beta1: Exponent of saturation, at least 0.
@@ -160,7 +161,7 @@ class SatImp(TokenAveraged):
         _require("SatImp", "beta2", self.beta2, at_least_zero=True)
 
     def token_losses(self, answers: AnswerLogProbs) -> Tensor:
-        """Return `(B, T)` losses, at most 0."""
+        """Return `(B, K)` losses, at most 0."""
         return satimp_token_losses(answers.tokens, self.beta1, self.beta2)
 
 
@@ -169,12 +170,12 @@ class SatImp(TokenAveraged):
 class GradDiff(TokenAveraged):
     """Gradient ascent on the answers, the forget half of gradient difference: the mean of `log p_t`.
 
-    Source: arXiv:2203.12817; as `trainer/unlearn/grad_diff.py` of open-unlearning, whose NLL it is with the sign
-    turned. Without lower bound: what is forgotten goes on being pushed.
+    It is the negative of the NLL and has no lower bound, so samples that are already forgotten keep being pushed.
+    Source: arXiv:2203.12817, as in `trainer/unlearn/grad_diff.py` of open-unlearning.
     """
 
     def token_losses(self, answers: AnswerLogProbs) -> Tensor:
-        """Return `(B, T)` losses, at most 0."""
+        """Return `(B, K)` losses, at most 0."""
         return answers.tokens
 
 
@@ -182,10 +183,10 @@ def _require(loss: str, name: str, value: float, *, positive: bool = False, at_l
     ok = math.isfinite(value) and not (positive and value <= 0) and not (at_least_zero and value < 0)
     if not ok:
         kind = "a positive number" if positive else "a number >= 0" if at_least_zero else "a finite number"
-        raise ValueError(f"{name}={value} does not suit {loss}: use {kind}")
+        raise ValueError(f"{name}={value} is not valid for {loss}: use {kind}")
 
 
-# The formulas alone, as `baldro upstream` copies them: tests/test_upstream.py fails where the copies differ.
+# The formulas, identical in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
 
 
 def npo_losses(log_probs: Tensor, ref_log_probs: Tensor, beta: float) -> Tensor:

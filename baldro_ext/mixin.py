@@ -1,7 +1,7 @@
-"""The method's hooks for any Hugging Face Trainer, as a mixin that knows no framework.
+"""The method as a mixin for any Hugging Face Trainer, independent of the framework.
 
-A class puts it in front of its own trainer, names its `variant`, and provides `compute_retain_loss`,
-`prepare_model_before` and `reference_log_likelihoods`.
+A host class inherits from the mixin first and its own trainer second, sets `variant`, and provides
+`compute_retain_loss`, `prepare_model_before` and `reference_log_likelihoods`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Batch = Mapping[str, Any]
 class BalDROMixin(Lifecycle):
     """Trains on `gamma * worst case of the forget losses + alpha * retain loss`.
 
-    A training batch is `{"forget": batch, "retain": batch}`, each with `input_ids` and `labels` of shape `(B, T)`, and
-    what else the model's forward takes. Keyword arguments that the host's trainer does not know are settings
-    (`baldro_ext.config.Settings`); an unknown one is an error that names the closest.
+    A training batch is `{"forget": batch, "retain": batch}`, each with `input_ids` and `labels` of shape `(B, T)` and
+    other arguments of the model's forward. Keyword arguments that the host's trainer does not have are settings
+    (`baldro_ext.config.Settings`).
     """
 
-    if TYPE_CHECKING:  # what a host provides besides being a Trainer, and `prepare_model_before`
+    if TYPE_CHECKING:  # provided by the host class
 
         def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
-            """Return the retain loss `()` where `retain_loss_type` is KL."""
+            """Return the retain loss `()` for `retain_loss_type: KL`."""
 
         def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
             """Return `(B,)` log-likelihoods of the answers before unlearning, in nats."""
@@ -46,7 +46,7 @@ class BalDROMixin(Lifecycle):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of one micro-batch, and with `return_outputs` the model's forget outputs."""
+        """Return the loss `()` of one micro-batch; with `return_outputs`, also the outputs on the forget batch."""
         forget: Batch = inputs["forget"]
         samples: Samples = forget[SAMPLES]
         outputs = None
@@ -71,23 +71,23 @@ class BalDROMixin(Lifecycle):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add means over the micro-batches since the last logging step, and the number of unlabeled samples."""
+        """Log as the host does; with the training loss, also log the statistics since the last logging step."""
         if "loss" in logs:
             logs.update(self._journal.read())
         super().log(logs, *args, **kwargs)
 
     def forget_answers(self, model: nn.Module, samples: Sequence[Any]) -> AnswerLogProbs:
-        """Return the answers' log-probabilities of some samples, in the precision of training.
+        """Return the answers' log-probabilities of samples, in the precision of training.
 
         Args:
-            model: The trainer's, as it is or wrapped.
-            samples: As those of the forget set.
+            model: The trainer's model, wrapped or not.
+            samples: Samples in the form of the forget set's.
         """
         return self.answers_of(model, samples)[0]
 
     def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[AnswerLogProbs, Tensor]:
-        """Return the answers' log-probabilities of B samples, and whether they have any, `(B,)` bool on the CPU."""
-        # A collator may insist on something to retain, which is not used here.
+        """Return the answers' log-probabilities of B samples, and `(B,)` bool on the CPU, whether they have any."""
+        # A collator may require a retain side, which is not used here.
         collated = self.data_collator([{"forget": sample, "retain": sample} for sample in samples])
         batch = self._prepare_inputs(collated["forget"])
         with self.compute_loss_context_manager():
@@ -98,7 +98,7 @@ class BalDROMixin(Lifecycle):
         return self._forward(model, batch, batch[SAMPLES].answers)[0].sums
 
     def with_balance(self, retain_loss: Tensor, outputs: Any) -> Tensor:
-        """Add the load-balancing loss of a mixture of experts, where its configuration asks for one."""
+        """Add the load-balancing loss of a mixture of experts, if the model's configuration asks for one."""
         balance: Tensor | None = getattr(outputs, "aux_loss", None)
         if balance is None:
             return retain_loss
@@ -106,10 +106,10 @@ class BalDROMixin(Lifecycle):
         coefficient = getattr(config.get_text_config(), "router_aux_loss_coef", getattr(config, "aux_loss_coef", None))
         if coefficient is None:
             raise ValueError(
-                f"output_router_logits=true asks for a load-balancing loss, whose weight the configuration of a "
-                f"{config.model_type} does not name as router_aux_loss_coef: set output_router_logits=false"
+                f"output_router_logits=true asks for a load-balancing loss, but the configuration of this "
+                f"{config.model_type} model has no router_aux_loss_coef: set output_router_logits=false"
             )
-        return retain_loss + float(coefficient) * balance.mean()  # nn.DataParallel brings one of each replica
+        return retain_loss + float(coefficient) * balance.mean()  # nn.DataParallel returns one per replica
 
     def _reference(self, forget: Batch, samples: Samples) -> Tensor | None:
         if not self.settings.loss.needs_reference:
@@ -118,7 +118,7 @@ class BalDROMixin(Lifecycle):
             return self.reference_log_likelihoods(forget)
         assert self.adversary is not None
         if self.adversary.state.reference is None:
-            raise RuntimeError("the forget set was not scored yet: call score_forget_set(model), as train() does")
+            raise RuntimeError("the forget set has not been scored: call score_forget_set(model), as train() does")
         return self.adversary.state.reference[samples.index]
 
     def _retain_loss(self, model: nn.Module, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor | float:
@@ -126,13 +126,14 @@ class BalDROMixin(Lifecycle):
             return 0.0
         if "retain" not in inputs:
             raise ValueError(
-                f"alpha={self.settings.alpha} weighs a retain loss, but there is no retain data: set alpha=0"
+                f"alpha={self.settings.alpha} asks for a retain loss, but there is no retain data: set alpha=0"
             )
-        retain: Batch = inputs["retain"]
         rows = self._retain_rows(inputs, term)
+        retain = rows_of(inputs["retain"], rows)
+        samples: Samples = retain.pop(SAMPLES)
         if self.settings.retain_loss_type == "KL":
-            return self.compute_retain_loss(model=model, retain_inputs=_without_samples(rows_of(retain, rows)))
-        answers, outputs = self._forward(model, rows_of(retain, rows), retain[SAMPLES].answers[rows])
+            return self.compute_retain_loss(model=model, retain_inputs=retain)
+        answers, outputs = self._forward(model, retain, samples.answers[rows])
         if self.settings.retain_reduction == "sequence_sum":
             loss = -answers.sums.mean()
         else:
@@ -140,11 +141,11 @@ class BalDROMixin(Lifecycle):
         return self.with_balance(loss, outputs)
 
     def _retain_rows(self, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor:
-        """Return which retain samples count: all, or as many at random as the group has."""
+        """Return the rows of the retain batch to train on: all, or as many random ones as the forget group has."""
         size, index = len(inputs["retain"]["labels"]), inputs["forget"][SAMPLES].index
         if self.settings.retain_batch == "full":
             return torch.arange(size)
-        # A batch with nothing to forget has no group to match, and trains on all it has to retain.
+        # Without anything to forget there is no group to match, so all count.
         kept = len(term.weights.rows) or size
         with drawing(self.train_dataset.seed, self.train_dataset.epoch, int(index[0]), size) as generator:
             return torch.randperm(size, generator=generator)[:kept]
@@ -154,13 +155,8 @@ class BalDROMixin(Lifecycle):
         if term.unlabeled and not self._warned_unlabeled:
             self._warned_unlabeled = True
             logger.warning(
-                "%d of the %d forget samples in this batch have no answer token and get weight zero (the prompt fills "
+                "%d of the %d forget samples in this batch have no answer token and get weight 0 (the prompt fills "
                 "max_length, or a chunk of text is empty). The log counts them as unlabeled_samples.",
                 term.unlabeled,
                 len(term.weights.gradient),
             )
-
-
-def _without_samples(batch: Batch) -> dict[str, Any]:
-    """Return a batch as the host knows it."""
-    return {name: value for name, value in batch.items() if name != SAMPLES}

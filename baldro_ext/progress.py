@@ -1,4 +1,4 @@
-"""Where a training run is: its epoch, and the optimizer step that a micro-batch belongs to."""
+"""Counts the epochs and micro-batches of a training run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from baldro_ext import compat
 
 
 class Progress:
-    """Counts epochs and micro-batches, since the Trainer's own `state.epoch` is a rounded number.
+    """Counts epochs and micro-batches exactly, which the Trainer's rounded `state.epoch` does not.
 
     Attributes:
         epoch: The current epoch, from 0.
-        within_epoch: Whether the checkpoint that training goes on from is of the middle of an epoch; until one begins.
+        within_epoch: Whether training resumes in the middle of an epoch; false once that epoch has begun.
     """
 
     def __init__(self) -> None:
@@ -21,12 +21,12 @@ class Progress:
         self._trained = self._in_epoch = 0
 
     def begin(self, step: int, micro_batches: int, accumulation: int) -> None:
-        """Start training, or go on from a checkpoint.
+        """Start or resume training.
 
         Args:
-            step: Optimizer steps trained before.
-            micro_batches: Of an epoch.
-            accumulation: Micro-batches of an optimizer step.
+            step: Optimizer steps already trained.
+            micro_batches: Micro-batches per epoch.
+            accumulation: Micro-batches per optimizer step.
         """
         epoch, within = divmod(step, max(1, -(-micro_batches // accumulation)))
         self.epoch = epoch - 1
@@ -36,20 +36,21 @@ class Progress:
         self._trained = self._in_epoch = 0
 
     def next_epoch(self) -> bool:
-        """Enter the next epoch; return whether it begins, and is not one that a checkpoint had begun."""
+        """Enter the next epoch; return whether it starts from its first sample, rather than in the middle."""
         self.epoch += 1
         self._in_epoch = 0
         begins, self.within_epoch = not self.within_epoch, False
         return begins
 
     def fetched(self, micro_batches: int) -> None:
-        """Note how many micro-batches the next optimizer step has, where the Trainer fetches them together."""
+        """Record the number of micro-batches in the next optimizer step, if the Trainer fetches them together."""
         self._fetched = micro_batches
 
     def correction(self) -> float:
-        """Return what makes an optimizer step the mean over its micro-batches; called once for each of them.
+        """Return the factor of the loss that makes an optimizer step the mean over its micro-batches.
 
-        Later releases of transformers divide by their number; earlier ones by `gradient_accumulation_steps` always.
+        Call it once per micro-batch. Later releases of transformers divide by the number of micro-batches in the step,
+        earlier ones always by `gradient_accumulation_steps`.
         """
         if compat.DIVIDES_BY_STEP or self._accumulation == 1:
             return 1.0

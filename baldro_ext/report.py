@@ -1,8 +1,9 @@
-"""What a training run says of itself: numbers per logging step, and the forget set after each epoch."""
+"""What a training run logs: statistics at each logging step, and of the forget set after each epoch."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,14 +18,14 @@ _HARDEST = 5
 
 
 class Journal:
-    """Sums of what each micro-batch reported since the last logging step; a fixed size, whether it is read or not."""
+    """Accumulates the statistics of micro-batches between two logging steps."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor | float] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
 
     def note(self, term: ForgetTerm, retain_loss: Tensor | float) -> None:
-        """Add a micro-batch. A loss stays on its device until it is read."""
+        """Add a micro-batch; the retain loss stays on its device until it is read."""
         self._add("retain_loss", retain_loss.detach() if isinstance(retain_loss, Tensor) else retain_loss)
         if term.unlabeled:
             self._add(UNLABELED, term.unlabeled)
@@ -35,20 +36,21 @@ class Journal:
                 self._add(name, value)
 
     def read(self) -> dict[str, float]:
-        """Return means over the micro-batches since the last call, and the number of samples without an answer."""
+        """Return means over the micro-batches since the last call, and the number of unlabeled samples; reset both."""
         means = {
             name: float(total) / (1 if name == UNLABELED else self._counts[name]) for name, total in self._sums.items()
         }
-        self.__init__()  # type: ignore[misc]
+        self._sums.clear()
+        self._counts.clear()
         return means
 
     def _add(self, name: str, value: Tensor | float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
-        self._counts[name] = self._counts.get(name, 0) + 1
+        self._counts[name] += 1
 
 
 def diagnostics(weights: Tensor) -> dict[str, float]:
-    """Say how far a distribution over n samples is from uniform.
+    """Return how far a distribution over n samples is from uniform.
 
     Args:
         weights: `(n,)` float64, non-negative, sum 1.
@@ -66,7 +68,7 @@ def diagnostics(weights: Tensor) -> dict[str, float]:
 
 
 def summary_of(adversary: Adversary) -> dict[str, float]:
-    """Return what is known of the whole forget set, for the log; empty where nothing is."""
+    """Return statistics of the latest losses of the whole forget set, to be logged; empty if there are none."""
     known = adversary.state.known
     losses, hardness = adversary.state.losses[known], adversary.state.hardness[known]
     if len(losses) == 0:
@@ -82,8 +84,8 @@ def summary_of(adversary: Adversary) -> dict[str, float]:
     }
 
 
-def draw_histogram(name: str, values: Tensor, step: int, callbacks: Iterable[Any]) -> None:
-    """Give a histogram to TensorBoard and to Weights & Biases, where the run reports to them."""
+def log_histogram(name: str, values: Tensor, step: int, callbacks: Iterable[Any]) -> None:
+    """Log a histogram of values to TensorBoard and Weights & Biases, if the run reports to them."""
     for callback in callbacks:
         writer = getattr(callback, "tb_writer", None)
         if writer is not None:

@@ -1,6 +1,6 @@
-"""The way of a micro-batch through the method: rows to train, log-probabilities, losses, weights, one number.
+"""The robust forget loss of a micro-batch: rows to train, log-probabilities, losses, weights, value.
 
-Works on tensors; where log-probabilities come from is the caller's affair.
+Works on tensors; the caller runs the model.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from baldro_ext.losses import ForgetLoss, TokenAveraged
 from baldro_ext.weightings import with_gradient
 
 AnswersOf = Callable[[Tensor], AnswerLogProbs]
-"""Runs the model on the rows `(m,)` int64 of a micro-batch."""
+"""Runs the model on the given rows, `(m,)` int64, of a micro-batch."""
 
 
 @dataclass(frozen=True)
 class ForgetTerm:
-    """The robust forget loss of a micro-batch of B samples, and what it was made of.
+    """The robust forget loss of a micro-batch of B samples, with its weights.
 
     Attributes:
-        value: `()`, differentiable, on the model's device; a plain number where no sample had to pass the model.
-        weights: What the adversary chose.
-        unlabeled: How many of the B samples have no answer token, and so nothing to forget.
+        value: `()`, differentiable, on the model's device; a plain number if the forward pass was skipped.
+        weights: The adversary's choice.
+        unlabeled: Number of samples without an answer token; they have nothing to forget.
     """
 
     value: Tensor | float
@@ -41,10 +41,10 @@ class RobustLoss:
     """The worst case of a forget loss.
 
     Args:
-        loss: Per sample, larger = less forgotten.
-        adversary: The worst-case distribution Q, where it lives, and what is known of the samples.
-        hardness: What Q is chosen by: `loss`, or `nll` for the log-probability per answer token (the least negative
-            log-likelihood is hardest; the released code's choice for its group).
+        loss: The forget loss per sample, larger = less forgotten.
+        adversary: Chooses the worst-case distribution Q.
+        hardness: What Q is chosen by: `loss`, or `nll` for the mean log-probability per answer token, larger = harder
+            (the released code's choice for its group).
     """
 
     loss: ForgetLoss
@@ -60,18 +60,18 @@ class RobustLoss:
         *,
         may_skip: bool = False,
     ) -> ForgetTerm:
-        """Return the robust loss of a micro-batch, with as little work as its weighting allows.
+        """Return the robust loss of a micro-batch, with a graph for the rows that count only.
 
         Args:
-            answers_of: Runs the model on some of its rows.
-            index: `(B,)` int64 on the CPU, the samples' places in the forget set.
+            answers_of: Runs the model on some rows.
+            index: `(B,)` int64 on the CPU, the samples' positions in the forget set.
             labeled: `(B,)` bool on the CPU, whether a sample has an answer token.
-            reference: `(B,)` log-likelihoods before unlearning, for losses that need them.
-            may_skip: Whether a micro-batch of which no sample counts may do without a forward pass. It may not where
-                other ranks wait for this one, nor where nothing else has a gradient.
+            reference: `(B,)` log-likelihoods before unlearning in nats, for losses that need them.
+            may_skip: Whether to skip the forward pass if no sample counts. Not possible if other ranks wait for this
+                one, or if nothing else in the loss has a gradient.
 
         Raises:
-            ValueError: Losses are not finite; names the samples.
+            ValueError: Losses are not finite; the message names the samples.
         """
         adversary, unlabeled = self.adversary, int((~labeled).sum())
         rows = torch.arange(len(index))
@@ -85,22 +85,18 @@ class RobustLoss:
             rows = weights.rows
         else:
             rows = adversary.rows_to_train(index, labeled)
-        if len(rows) == 0:
-            if may_skip:
-                nothing = torch.zeros(0)
-                weights = weights or adversary.weights(index, labeled, nothing, nothing, rows)
-                return ForgetTerm(float(weights.value), weights, unlabeled)
-            # One with weight 0, so that there is a graph; its loss is not noted, as it is not where it may be skipped.
-            some = torch.zeros(1, dtype=torch.int64)
-            losses, hardness = self._scores(answers_of(some), reference, some)
-            weights = weights or adversary.weights(index, labeled, losses[:0], hardness[:0], rows)
-            return ForgetTerm(_weighed(losses, weights.value, weights.gradient[some]), weights, unlabeled)
-        losses, hardness = self._scores(answers_of(rows), reference, rows)
-        weights = weights or adversary.weights(index, labeled, losses, hardness, rows)
-        return ForgetTerm(_weighed(losses, weights.value, weights.gradient[rows]), weights, unlabeled)
+        if len(rows) == 0 and may_skip:
+            nothing = torch.zeros(0)
+            weights = weights or adversary.weights(index, labeled, nothing, nothing, rows)
+            return ForgetTerm(float(weights.value), weights, unlabeled)
+        # If no row counts, pass one with weight 0, so that there is a graph; its loss is not recorded.
+        passed = rows if len(rows) else torch.zeros(1, dtype=torch.int64)
+        losses, hardness = self._scores(answers_of(passed), reference, passed)
+        weights = weights or adversary.weights(index, labeled, losses[: len(rows)], hardness[: len(rows)], rows)
+        return ForgetTerm(_weighted(losses, weights.value, weights.gradient[passed]), weights, unlabeled)
 
     def _scores(self, answers: AnswerLogProbs, reference: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses and hardness, `(m,)` each."""
+        """Return losses and hardness of the rows, `(m,)` each."""
         if reference is not None:
             reference = upload(reference[rows], like=answers.tokens)
         losses = self.loss(answers, reference)
@@ -111,10 +107,10 @@ class RobustLoss:
         losses = self.loss.token_losses(answers)
         hardness = losses if self.hardness == "loss" else answers.means
         weights = self.adversary.token_weights(index, answers.mask, losses.detach(), hardness.detach())
-        return ForgetTerm(_weighed(losses.flatten(), weights.value, weights.gradient.flatten()), weights, unlabeled)
+        return ForgetTerm(_weighted(losses.flatten(), weights.value, weights.gradient.flatten()), weights, unlabeled)
 
 
-def _weighed(losses: Tensor, value: Tensor, weights: Tensor) -> Tensor:
-    """Return the value, made to depend on the losses `(m,)` with the weights as its gradient."""
+def _weighted(losses: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+    """Return the value on the losses' device, with the weights as its gradient with respect to the losses `(m,)`."""
     numbers = upload(torch.cat([value[None], weights]), like=losses)
     return with_gradient(losses, numbers[0], numbers[1:])

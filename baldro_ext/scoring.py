@@ -1,4 +1,4 @@
-"""The pass over the forget set before the first step: while the model still is its own reference."""
+"""Scores the forget set before the first step, while the model is still its own reference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from baldro_ext.losses import ForgetLoss
 from baldro_ext.state import SampleState
 
 AnswersOf = Callable[[Tensor], tuple[AnswerLogProbs, Tensor]]
-"""From places in the forget set, `(B,)` int64, to log-probabilities and whether there is an answer, `(B,)` on the
-CPU."""
+"""Maps positions in the forget set, `(B,)` int64, to log-probabilities and `(B,)` bool, whether there is an answer."""
 
 
 def score_forget_set(
@@ -32,21 +31,21 @@ def score_forget_set(
     ranks: int = 1,
     silent: bool = False,
 ) -> SampleState:
-    """Return what is known of each forget sample under the model as it is; the same on every rank.
+    """Return loss, hardness and reference of each forget sample under the current model, equal on every rank.
 
     Args:
-        model: Is in evaluation mode meanwhile; the random numbers of its device stay as they are.
+        model: Runs in evaluation mode; its mode and the random state of its device are restored.
         answers_of: Runs the model.
-        adversary: Brings the ranks' numbers together; its own state stays as it is.
-        loss: Per sample.
+        adversary: Gathers the results of all ranks; its own state is not changed.
+        loss: The forget loss.
         hardness: What the worst case is chosen by.
-        batch: Samples per forward pass; those of a training step ask for no more memory than it does.
-        rank: Which data-parallel rank this is.
-        ranks: How many there are.
-        silent: Whether to show no progress.
+        batch: Samples per forward pass; the batch size of training needs no more memory than training.
+        rank: Index of this data-parallel rank.
+        ranks: Number of data-parallel ranks.
+        silent: Whether to hide the progress bar.
 
     Raises:
-        ValueError: A loss is not finite; names the samples.
+        ValueError: A loss is not finite; the message names the samples.
     """
     size = len(adversary.state.losses)
     state = SampleState.blank(size)
@@ -57,7 +56,7 @@ def score_forget_set(
     try:
         with torch.no_grad(), compat.random_state_kept(next(model.parameters()).device):
             for start in tqdm(range(0, size, batch * ranks), desc="Scoring the forget set", disable=silent):
-                # Past the end, the last sample again: sharded models need every rank in every forward pass.
+                # Past the end, repeat the last sample: sharded models need every rank in every forward pass.
                 index = torch.arange(start + rank * batch, start + rank * batch + batch).clamp(max=size - 1)
                 answers, labeled = answers_of(index)
                 losses = loss(answers, answers.sums)

@@ -1,4 +1,4 @@
-"""What is known of each forget sample, and outlives the micro-batch that told it."""
+"""What training remembers of each forget sample between micro-batches."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass
 class SampleState:
-    """What is known of each of n forget samples, by index, on the CPU: the same on every rank.
+    """The latest results of n forget samples, by index, on the CPU; equal on every rank.
 
     Attributes:
-        losses: `(n,)` float64, the latest forget loss; not a number while unknown, and for samples without an answer.
-        hardness: `(n,)` float64, what the worst case is chosen by; likewise.
+        losses: `(n,)` float64, the latest forget loss; NaN while unknown, and for samples without an answer.
+        hardness: `(n,)` float64, what the worst case is chosen by; NaN like the losses.
         seen: `(n,)` bool, whether the sample was trained on in this epoch.
         reference: `(n,)` float64, log-likelihoods before unlearning in nats, or `None` if not needed.
     """
@@ -26,17 +26,17 @@ class SampleState:
 
     @classmethod
     def blank(cls, size: int) -> SampleState:
-        """Return the state of `size` samples of which nothing is known."""
+        """Return the state of `size` samples before any of them is scored."""
         unknown = torch.full((size,), torch.nan, dtype=torch.float64)
         return cls(unknown, unknown.clone(), torch.zeros(size, dtype=torch.bool))
 
     def record(self, index: Tensor, losses: Tensor, hardness: Tensor) -> None:
-        """Enter the latest numbers of some samples: `(m,)` int64, and `(m,)` twice."""
+        """Store the losses and hardness, `(m,)` each, of the samples at `index`, `(m,)` int64."""
         self.losses[index] = losses.to(self.losses)
         self.hardness[index] = hardness.to(self.hardness)
 
     def mark_seen(self, index: Tensor) -> Tensor:
-        """Mark samples `(m,)` as trained on; return `(m,)` bool, false for a repetition in this epoch.
+        """Mark samples as trained on; return `(m,)` bool, false for samples repeated within this epoch.
 
         Data-parallel loaders fill up the last batch of an epoch with samples from its start.
         """
@@ -48,5 +48,5 @@ class SampleState:
 
     @property
     def known(self) -> Tensor:
-        """`(n,)` bool: the samples with a loss."""
+        """`(n,)` bool, the samples that have a loss."""
         return self.losses.isfinite()

@@ -1,4 +1,4 @@
-"""The second half of an error message about an unknown name: what exists, and what was probably meant."""
+"""Suggestions for error messages about an unknown name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def known(name: str, options: Iterable[str]) -> str:
-    """Return `there are A, B, C; did you mean B?`, the question only where one is close."""
+    """Return `there are A, B, C; did you mean B?`, with the question only if an option is close to the name."""
     names = sorted(options)
     folded = {option.casefold(): option for option in names}
     close = get_close_matches(name.casefold(), folded, n=1)

@@ -1,4 +1,4 @@
-"""`BalDROTrainer`: `transformers.Trainer` with the method, for people with their own Hugging Face code."""
+"""`BalDROTrainer`: the method in a `transformers.Trainer`, for training without open-unlearning."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ class BalDROTrainer(BalDROMixin, Trainer):
     """A `transformers.Trainer` that unlearns.
 
     Args:
-        model: Any causal language model, or one with adapters of PEFT.
-        args: `TrainingArguments`; `remove_unused_columns` is taken for false. docs/training_arguments.md tells which
-        are
-            honoured.
+        model: Any causal language model, also with PEFT adapters.
+        args: `TrainingArguments`; docs/training_arguments.md lists which are honoured. `remove_unused_columns` is
+            treated as false.
         variant: `BalDRO_DV` or `BalDRO_G`.
         train_dataset: A `baldro_ext.ForgetRetainDataset`, or another dataset of `{"forget": sample, "retain": sample}`
             items whose attribute `forget` holds the forget samples in the order of the items.
-        data_collator: Makes `{"forget": batch, "retain": batch}` of items; by default `ForgetRetainCollator`.
-        processing_class: The tokenizer, under this name in every release of transformers; says what to pad with.
-        arguments: The settings of docs/settings.md by their names there (`base`, `dv_beta`, `scope`, ...), and what
-            `Trainer` takes besides. An `eval_dataset` holds plain samples; the mean of their batches' losses per token
-            is reported.
+        data_collator: Makes `{"forget": batch, "retain": batch}` from items; by default `ForgetRetainCollator`.
+        processing_class: The tokenizer, which provides the padding token; this name works with every release of
+            transformers.
+        arguments: The settings of docs/settings.md (`base`, `dv_beta`, `scope`, ...), and other arguments of `Trainer`.
+            An `eval_dataset` holds plain samples; evaluation reports the mean of their batches' losses per token.
 
     Raises:
-        ValueError: A setting cannot work, or there is nothing to forget; the message says what to set instead.
+        ValueError: A setting is invalid, or there is nothing to forget; the message says what to set instead.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class BalDROTrainer(BalDROMixin, Trainer):
             refuse_a_stream("train_dataset", train_dataset)
             if not len(getattr(train_dataset, "forget", ())):
                 raise ValueError(
-                    "train_dataset has no forget samples in its attribute `forget`: make it by "
+                    "train_dataset has no forget samples in its attribute `forget`: use "
                     "baldro_ext.ForgetRetainDataset(forget, retain)"
                 )
         _refuse_pairs(arguments.get("eval_dataset"))
@@ -75,13 +74,13 @@ class BalDROTrainer(BalDROMixin, Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of a micro-batch to unlearn, or of plain samples to evaluate, as the Trainer computes it."""
+        """Return the loss of a forget-retain micro-batch; for plain samples, the Trainer's loss."""
         if "forget" not in inputs:
             return Trainer.compute_loss(self, model, dict(inputs), return_outputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
-        """Return KL(model before unlearning || model), the mean over all `B * T` positions as in open-unlearning."""
+        """Return KL(model before unlearning || model) in nats, the mean over `B * T` positions, as in the framework."""
         inputs = {name: value for name, value in retain_inputs.items() if name in self._forward.accepts}
         if self._forward.caches:
             inputs["use_cache"] = False
@@ -93,21 +92,21 @@ class BalDROTrainer(BalDROMixin, Trainer):
         return self.with_balance(divergence, outputs)
 
     def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
-        """Return `(B,)` log-likelihoods under the model before unlearning."""
+        """Return `(B,)` log-likelihoods of the answers under the model before unlearning, in nats."""
         with torch.no_grad(), self._model_before(self.model_wrapped) as before:
             return self.log_likelihoods(before, forget_inputs)
 
     def prepare_model_before(self, model: nn.Module) -> None:
-        """Keep a copy of the model, unless adapters can be switched off for it.
+        """Keep a copy of the model; a PEFT model needs none, since its adapters can be switched off.
 
         Raises:
-            ValueError: An engine shards the model, or its adapters were trained before.
+            ValueError: An engine shards the model, or its adapters are not new.
         """
         if compat.has_adapters(model):
             if self._resumed is None and not compat.adapters_do_nothing(model):
                 raise ValueError(
                     "retain_loss_type=KL and reference=live compare with the model without its adapters, but these "
-                    "were trained before: merge them into the model (merge_and_unload) and add new ones, or use "
+                    "are already trained: merge them into the model (merge_and_unload) and add new ones, or use "
                     "retain_loss_type=NLL with reference=precomputed"
                 )
             return
@@ -121,13 +120,13 @@ class BalDROTrainer(BalDROMixin, Trainer):
 
     @contextlib.contextmanager
     def _model_before(self, model: nn.Module) -> Iterator[Any]:
-        """Yield the model before unlearning; of adapters, the model itself with them switched off."""
+        """Yield the model before unlearning: the copy, or the model itself with its adapters switched off."""
         if self._before is not None:
             yield self._before
             return
         was_training = model.training
         model.eval()
-        with compat.adapters_off(self.accelerator.unwrap_model(model)):
+        with self.accelerator.unwrap_model(model).disable_adapter():
             yield model
         model.train(was_training)
 
@@ -136,13 +135,13 @@ def _refuse_pairs(evaluated: Any) -> None:
     for dataset in evaluated.values() if isinstance(evaluated, dict) else [evaluated]:
         if hasattr(dataset, "forget"):
             raise ValueError(
-                "eval_dataset holds pairs, which have no loss of their own: evaluate the samples apart, by "
+                "eval_dataset holds forget-retain pairs, which have no loss to evaluate: pass the samples apart, as in "
                 'eval_dataset={"forget": forget, "retain": retain}'
             )
 
 
 def _padding(tokenizer: Any) -> int:
-    """Return a token to pad with; any id works, since the attention mask hides it."""
+    """Return a padding token; any id works, since the attention mask hides it."""
     for name in ("pad_token_id", "eos_token_id"):
         if (token := getattr(tokenizer, name, None)) is not None:
             return int(token)

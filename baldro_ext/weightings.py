@@ -1,8 +1,8 @@
 """Worst-case distributions over per-sample losses: the inner maximum of robust optimisation.
 
-For losses l_1..l_n and a set of distributions Q close to uniform, the adversary picks the Q that maximises E_Q[l]. Its
-choice, held fixed, is also the gradient of that maximum with respect to the losses (Danskin's theorem), so every rule
-here needs to say only two things: the weights and the value.
+Among distributions Q close to uniform, the adversary picks the one that maximises the mean E_Q[l] of the losses
+l_1..l_n. This Q is also the gradient of the maximum with respect to the losses (Danskin's theorem), so a weighting
+computes two things: the weights and the value.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class WorstCase(NamedTuple):
     """The worst case of n losses.
 
     Attributes:
-        value: `()`, of the dtype and on the device of the losses; its gradient with respect to them is `weights`.
-        weights: `(n,)`, non-negative, sum 1, detached, likewise.
+        value: `()`, with the dtype and device of the losses; its gradient with respect to them is `weights`.
+        weights: `(n,)`, non-negative, sum 1, detached, with the same dtype and device.
     """
 
     value: Tensor
@@ -35,8 +35,8 @@ class WorstCase(NamedTuple):
 class Weighting(ABC):
     """A worst-case distribution over n samples, as a function of their losses.
 
-    Losses are `(n,)`, float32 or float64, with larger meaning less forgotten. They may be on any device; the
-    mathematics runs in float64 on the CPU, since n is small and one transfer costs less than many kernels.
+    Losses are `(n,)`, float32 or float64, larger = less forgotten, on any device. The computation runs in float64 on
+    the CPU, since n is small and one transfer costs less than many kernels.
     """
 
     @property
@@ -46,7 +46,7 @@ class Weighting(ABC):
 
     @property
     def share(self) -> float:
-        """The share of samples that weigh more than 0, where it does not depend on the losses; otherwise 1."""
+        """The share of samples with a weight above 0, or 1 if it depends on the losses."""
         return 1.0
 
     @abstractmethod
@@ -60,14 +60,14 @@ class Weighting(ABC):
             losses: `(n,)` float32 or float64, larger = less forgotten.
 
         Raises:
-            ValueError: `losses` is empty, not one-dimensional, or not finite (naming the positions).
+            ValueError: `losses` is empty, not one-dimensional, or not finite (the message names the positions).
             TypeError: `losses` is neither float32 nor float64.
         """
         weights, value = (exact.to(losses.dtype).to(losses.device) for exact in self._solve(_float64(losses)))
         return WorstCase(with_gradient(losses, value, weights), weights)
 
     def weights(self, losses: Tensor) -> Tensor:
-        """Return the weights of `worst_case(losses)`: `(n,)`, sum 1, detached."""
+        """Return only the weights of `worst_case(losses)`: `(n,)`, sum 1, detached."""
         return self.worst_case(losses.detach()).weights
 
     def __call__(self, losses: Tensor) -> Tensor:
@@ -77,22 +77,21 @@ class Weighting(ABC):
 
 @dataclass(frozen=True)
 class DonskerVaradhan(Weighting):
-    """Soft maximum: the adversary may leave uniform at a price per nat, or within a radius in nats.
+    """Soft maximum: Q is limited by a penalty on its KL divergence from uniform, or by a bound on it.
 
-    With a temperature `beta` (in units of the loss) the value is the Donsker-Varadhan dual `beta * log(mean(exp(l /
-    beta)))` and the weights are `softmax(l / beta)`: the maximum over Q of `E_Q[l] - beta * KL(Q || uniform)`. With a
-    `radius` (in nats) the temperature is solved for, so that `KL(Q || uniform) = radius`, and the value is `E_Q[l]`;
-    this reading does not depend on the scale of the loss. Source: BalDRO, arXiv:2601.09172, its Donsker-Varadhan dual
-    and its KL constraint.
+    With a temperature `beta` (in units of the loss), Q maximises `E_Q[l] - beta * KL(Q || uniform)`: the weights are
+    `softmax(l / beta)` and the value is the Donsker-Varadhan dual `beta * log(mean(exp(l / beta)))`. With a `radius`
+    (in nats), the temperature is the one where `KL(Q || uniform) = radius`, and the value is `E_Q[l]`; the weights do
+    not depend on the scale of the loss. Source: dual and KL constraint of BalDRO, arXiv:2601.09172.
 
     Args:
-        beta: Temperature, non-zero. `inf` is the mean; towards 0 it becomes the maximum. A negative one is the soft
-            minimum, which favours what is already forgotten (logged as a warning).
-        radius: Largest KL divergence from uniform, in nats, `>= 0`. From `log(n / ties)` on, the mass lies evenly on
-            the largest losses.
+        beta: Temperature, non-zero. `inf` is the mean; the limit at 0 is the maximum. A negative one is a soft minimum,
+            which favours samples that are already forgotten (logged as a warning).
+        radius: Largest KL divergence from uniform, in nats, `>= 0`. From `log(n / ties)` on, the largest losses share
+            the whole weight evenly.
 
     Raises:
-        ValueError: Both or neither of the two are set, or one has no meaning.
+        ValueError: Both or neither of the two are set, or one is invalid.
     """
 
     beta: float | None = None
@@ -112,13 +111,13 @@ class DonskerVaradhan(Weighting):
             )
         if self.radius is not None and not 0 <= self.radius < math.inf:
             raise ValueError(
-                f"radius={self.radius} is no KL divergence: use a number of nats >= 0 (0 is plain averaging, log n the "
-                "maximum of n samples)"
+                f"radius={self.radius} is not a KL divergence: use a number of nats >= 0 (0 is plain averaging, log n "
+                "the maximum of n samples)"
             )
         if self.beta is not None and self.beta < 0:
             logger.warning(
                 "Temperature %s of the worst case is negative: a soft minimum, which favours samples that are already "
-                "forgotten. It is the sign of the released BalDRO code; the paper's worst case needs a positive one.",
+                "forgotten. The released BalDRO code has this sign; the paper's worst case needs a positive one.",
                 self.beta,
             )
 
@@ -142,16 +141,15 @@ class DonskerVaradhan(Weighting):
 class TopGroup(Weighting):
     """Worst group: even weights on the share `fraction` of samples with the largest losses.
 
-    This is the exact conditional value at risk: where `fraction * n` is no integer, the boundary sample takes the
+    This is the exact conditional value at risk: if `fraction * n` is not an integer, the boundary sample takes the
     remainder; samples tied at the boundary share it. Source: BalDRO-G, arXiv:2601.09172.
 
     Args:
-        fraction: Share of the samples, in (0, 1]. 1 is the mean; towards 0 it becomes the maximum.
-        size: `exact`, or `floor` for a whole number of samples, `max(1, int(fraction * n))`, as the authors' released
-            code takes it.
+        fraction: Share of the samples, in (0, 1]. 1 is the mean; the limit at 0 is the maximum.
+        size: `exact`, or `floor` for a whole number of samples, `max(1, int(fraction * n))`, as in the released code.
 
     Raises:
-        ValueError: `fraction` or `size` is not one of these.
+        ValueError: `fraction` or `size` is invalid.
     """
 
     fraction: float = 0.5
@@ -160,7 +158,7 @@ class TopGroup(Weighting):
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise ValueError(
-                f"fraction={self.fraction} is no share of the samples: use a number in (0, 1], such as 0.5 "
+                f"fraction={self.fraction} is not a share of the samples: use a number in (0, 1], such as 0.5 "
                 "(the paper's) or 1 for plain averaging"
             )
         if self.size not in ("exact", "floor"):
@@ -173,7 +171,7 @@ class TopGroup(Weighting):
 
     @property
     def share(self) -> float:
-        """The share of samples that weigh more than 0, up to one at the boundary and those tied with it."""
+        """The share of samples with a weight above 0, up to the boundary sample and those tied with it."""
         return self.fraction
 
     def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,13 +183,13 @@ class TopGroup(Weighting):
 
 
 def with_gradient(losses: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """Return `value`, a scalar, made to depend on `losses` `(n,)` with the given `gradient` `(n,)`."""
+    """Return the scalar `value` with the given `gradient` `(n,)` with respect to `losses` `(n,)`."""
     result: Tensor = _Danskin.apply(losses, value, gradient)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Danskin(torch.autograd.Function):
-    """A value whose gradient is given: the distribution that attains it."""
+    """A value whose gradient is given: the maximising distribution."""
 
     @staticmethod
     def forward(ctx: Any, losses: Tensor, value: Tensor, weights: Tensor) -> Tensor:
@@ -213,26 +211,26 @@ class _Tilted(NamedTuple):
 
 
 def _tilt(losses: Tensor, beta: float) -> _Tilted:
-    """Tilt without overflow and without cancellation, for any finite float64 losses and beta != 0."""
+    """Tilt without overflow or cancellation, for any finite float64 losses and beta != 0."""
     low, high = losses.min(), losses.max()
-    # Nearly uniform: every quantity is a small difference from the mean, so start there.
+    # Nearly uniform: every quantity is a small difference from the mean, so centre there.
     gentle = bool(high - low <= abs(beta))
     centre = losses.mean() if gentle else (high if beta > 0 else low)
-    exponent = ((losses - centre) / beta).clamp(min=-1e4)  # where exp is 0 long since, and 0 * it is 0 too
+    exponent = ((losses - centre) / beta).clamp(min=-1e4)  # exp is 0 below; 0 * -inf is NaN
     weights = donsker_varadhan_weights(losses - centre, beta)
     log_mean = exponent.expm1().mean().log1p() if gentle else exponent.exp().mean().log()
     return _Tilted(weights, centre + beta * log_mean, weights @ exponent - log_mean)
 
 
 def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
-    """Find the tilt whose KL to uniform is `radius`; KL falls as the temperature rises, so bisect."""
+    """Return the tilt whose KL to uniform is `radius`, by bisection: KL falls as the temperature rises."""
     largest = losses == losses.max()
     if radius >= math.log(len(losses) / int(largest.sum())):
         return _evenly(largest)
     spread = float(losses.max() - losses.min())
     gap = float(losses.max() - losses[~largest].max())
-    # At the low end all but the largest underflow to zero. At the high end KL <= radius, because the
-    # variance under any tilt is at most spread^2 / 4.
+    # At the low end all but the largest underflow to zero. At the high end KL <= radius, because the variance under
+    # any tilt is at most spread^2 / 4.
     low, high = math.log(max(gap / 800, sys.float_info.min)), math.log(spread / math.sqrt(8 * radius))
     while high - low > 1e-14 * max(1.0, abs(low), abs(high)):
         middle = (low + high) / 2
@@ -244,7 +242,7 @@ def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
 
 
 def _evenly(chosen: Tensor) -> Tensor:
-    """Spread mass 1 evenly over the chosen ones."""
+    """Return even weights of sum 1 on the chosen samples."""
     return chosen.double() / chosen.sum()
 
 
@@ -253,13 +251,13 @@ def _float64(losses: Tensor) -> Tensor:
         raise ValueError(f"losses must be one number per sample, shape (n,) with n >= 1, not {tuple(losses.shape)}")
     if losses.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"losses must be float32 or float64, not {losses.dtype}: compute them in full precision")
-    exact = losses.detach().cpu().double()  # in this order: not every device has float64
+    exact = losses.detach().cpu().double()  # moved first: not every device has float64
     if where := (~exact.isfinite()).nonzero().flatten().tolist():
         raise ValueError(f"losses are not finite at positions {where}: {exact[where].tolist()}")
     return exact
 
 
-# The formulas alone, as `baldro upstream` copies them: tests/test_upstream.py fails where the copies differ.
+# The formulas, identical in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
 
 
 def donsker_varadhan_weights(losses: Tensor, beta: float) -> Tensor:

@@ -268,7 +268,7 @@ def test_a_model_that_adds_positions_of_its_own_is_refused() -> None:
             return outputs
 
     model = Longer()
-    with pytest.raises(ValueError, match=r"logits for 14 positions where 11 were asked for.*adds no positions"):
+    with pytest.raises(ValueError, match=r"logits for 14 positions, but 11 were asked for.*adds no positions"):
         AnswerForward.of(model)(model, padded(BATCHES["answers at the end"], "right"))
 
 

@@ -128,14 +128,14 @@ def test_this_option_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
 
         given.parallelism_config = ParallelismConfig()
     # The Trainer itself refuses tensor parallelism with an old accelerate.
-    with pytest.raises(ValueError, match=rf"(?s)^{name}=.* cannot work here: .*\. Set |to use Tensor Parallelism"):
+    with pytest.raises(ValueError, match=rf"(?s)^{name}=.* is not supported: .*\. Set |to use Tensor Parallelism"):
         BalDROTrainer(llama(), given, train_dataset=pairs(8))
 
 
 @pytest.mark.skipif("train_sampling_strategy" not in FIELDS, reason="transformers 5 has it")
 def test_samples_can_come_in_order_but_not_by_length(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"batch_rebalance cannot work here.*Set train_sampling_strategy=random or seq"
+        ValueError, match=r"batch_rebalance is not supported.*Set train_sampling_strategy=random or seq"
     ):
         build(tmp_path, {"train_sampling_strategy": "batch_rebalance"})
     trainer = build(tmp_path, {"train_sampling_strategy": "sequential"})
@@ -187,7 +187,7 @@ class Stream(IterableDataset[Any]):
 @pytest.mark.parametrize("stream", [Stream(), iter([1, 2])], ids=["IterableDataset", "iterator"])
 def test_a_stream_is_refused_in_plain_words(stream: Any, tmp_path: Path) -> None:
     for make in (lambda: build(tmp_path, train_dataset=stream), lambda: ForgetRetainDataset(stream)):
-        with pytest.raises(ValueError, match=r"is a stream \(.*pass a list, or a dataset with a length"):
+        with pytest.raises(ValueError, match=r"is a stream \(.*pass a list or a dataset with a length"):
             make()
     with pytest.raises(ValueError, match=r"retain is a stream"):
         ForgetRetainDataset(samples(4, 1), stream)
@@ -228,7 +228,7 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def test_noise_reaches_a_model_of_model_init_or_is_refused(tmp_path: Path) -> None:
     given = {"neftune_noise_alpha": 5.0}
     if not compat.NOISE_REACHES_A_NEW_MODEL:
-        with pytest.raises(ValueError, match=r"neftune_noise_alpha=5.0 cannot work here: .* or use transformers 5"):
+        with pytest.raises(ValueError, match=r"neftune_noise_alpha=5.0 is not supported: .* or use transformers 5"):
             build(tmp_path, given, model_init=lambda: llama())
         return
     plain, noisy = trained(tmp_path, model_init=lambda: llama()), trained(tmp_path, given, model_init=lambda: llama())
@@ -406,5 +406,5 @@ def test_a_resumed_epoch(skips: bool, seen_before_each_step: list[int], tmp_path
 
 def test_a_checkpoint_of_the_model_alone_is_not_resumed(tmp_path: Path) -> None:
     build(tmp_path, {"save_strategy": "steps", "save_steps": 1, "save_only_model": True}).train()
-    with pytest.raises(ValueError, match=r"checkpoint-1 was saved with save_only_model=true.* or start anew"):
+    with pytest.raises(ValueError, match=r"checkpoint-1 was saved with save_only_model=true.* or start a new run"):
         build(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from baldro_ext.checkpoint import (
     FILE_NAME,
-    Identity,
     StateError,
     digest_of,
+    identity_of,
     load,
     newest_complete,
     save,
@@ -102,12 +102,12 @@ def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], ob
 def test_a_damaged_file_is_refused(state: SampleState, tmp_path: Path, damage: Callable[[Path], object]) -> None:
     save(state, tmp_path, ABOUT)
     damage(tmp_path / FILE_NAME)
-    with pytest.raises(StateError, match=r"baldro_state.npz is damaged .* start anew from the model before"):
+    with pytest.raises(StateError, match=r"baldro_state.npz is damaged .* start a new run from the model before"):
         load(tmp_path, ABOUT, reference=True)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=r"has no baldro_state.npz.*start anew from the model before"):
+    with pytest.raises(StateError, match=r"has no baldro_state.npz.*start a new run from the model before"):
         load(tmp_path, ABOUT, reference=True)
 
 
@@ -133,7 +133,7 @@ def test_the_file_of_an_older_release_is_read_with_a_note(
 ) -> None:
     old_file(state, tmp_path, format="1", step="7", fingerprint="abc")
     assert_same(load(tmp_path, ABOUT, reference=True), state)
-    assert "of an older release" in caplog.text
+    assert "from an older release" in caplog.text
     with pytest.raises(StateError, match="step: 7 there, 8 here"):
         load(tmp_path, ABOUT | {"step": "8"}, reference=True)
     (tmp_path / "baldro_ledger.safetensors").write_bytes(b"")
@@ -158,8 +158,8 @@ def test_the_newest_complete_checkpoint_is_found_and_what_is_skipped_named(
     (tmp_path / "checkpoint-11" / FILE_NAME).unlink()
     (tmp_path / "checkpoint-best").mkdir()
     assert newest_complete(tmp_path).name == "checkpoint-10"
-    assert "checkpoint-100 was not written to its end (no readable trainer_state.json" in caplog.text
-    assert "checkpoint-11 was not written to its end (no baldro_state.npz)" in caplog.text
+    assert "checkpoint-100 is incomplete (no readable trainer_state.json" in caplog.text
+    assert "checkpoint-11 is incomplete (no baldro_state.npz)" in caplog.text
     assert "checkpoint-9" not in caplog.text
 
 
@@ -167,7 +167,7 @@ def test_without_a_complete_checkpoint_the_error_names_those_that_are_not(tmp_pa
     with pytest.raises(StateError, match="there is no checkpoint to resume from in"):
         newest_complete(tmp_path)
     (tmp_path / "checkpoint-3").mkdir()
-    with pytest.raises(StateError, match="checkpoint-3 was not written to its end"):
+    with pytest.raises(StateError, match="checkpoint-3 is incomplete"):
         newest_complete(tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert step_of(checkpoint_of(tmp_path, 5)) == 5
     for text in ("", "[]", "{}", '{"global_step": null}'):
         (tmp_path / "trainer_state.json").write_text(text)
-        with pytest.raises(StateError, match="is no checkpoint of a Trainer"):
+        with pytest.raises(StateError, match="is not a Trainer checkpoint"):
             step_of(tmp_path)
 
 
@@ -189,15 +189,13 @@ class Data:
 def test_the_identity_tells_what_matters() -> None:
     config = {"hidden_size": 8, "_name_or_path": "a", "torch_dtype": "float32"}
     moved = {**config, "_name_or_path": "b", "torch_dtype": "bfloat16"}
-    data, settings = Data([1, 2, 3], [4, 5]), {"seed": "0"}
-    identity = Identity(data, config, settings).at(7)
-    assert Identity(Data([1, 2, 3], [4, 5]), moved, settings).at(7) == identity
+    data = Data([1, 2, 3], [4, 5])
+    identity = identity_of(data, config)
+    assert identity_of(Data([1, 2, 3], [4, 5]), moved) == identity
     for name, other in {
-        "model": Identity(data, {**config, "hidden_size": 9}, settings).at(7),
-        "forget_set": Identity(Data([1, 2, 4], [4, 5]), config, settings).at(7),
-        "retain_set": Identity(Data([1, 2, 3], [4]), config, settings).at(7),
-        "seed": Identity(data, config, {"seed": "1"}).at(7),
-        "step": Identity(data, config, settings).at(8),
+        "model": identity_of(data, {**config, "hidden_size": 9}),
+        "forget_set": identity_of(Data([1, 2, 4], [4, 5]), config),
+        "retain_set": identity_of(Data([1, 2, 3], [4]), config),
     }.items():
         assert {key for key in identity if identity[key] != other[key]} == {name}
 

@@ -186,11 +186,11 @@ def test_the_callers_arguments_stay_as_they_were(build: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"variant": "BalDRO-DV"}, r"variant='BalDRO-DV' is none: .*did you mean BalDRO_DV\?"),
-        ({"dv_bata": 1.0}, r"dv_bata is no setting of BalDRO_DV.*did you mean dv_beta\?"),
+        ({"variant": "BalDRO-DV"}, r"variant='BalDRO-DV' is unknown: .*did you mean BalDRO_DV\?"),
+        ({"dv_bata": 1.0}, r"dv_bata is not a setting of BalDRO_DV.*did you mean dv_beta\?"),
         ({"train_dataset": [1, 2]}, "train_dataset has no forget samples"),
         ({"train_dataset": Stored([{}, {}], [{}])}, "item i must hold forget sample i"),
-        ({"eval_dataset": {"all": ForgetRetainDataset([{}, {}])}}, "evaluate the samples apart"),
+        ({"eval_dataset": {"all": ForgetRetainDataset([{}, {}])}}, "eval_dataset holds forget-retain pairs"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_way_out(build: Any, settings: dict[str, Any], message: str) -> None:

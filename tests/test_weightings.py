@@ -216,10 +216,10 @@ def test_losses_in_half_precision_are_refused() -> None:
             r"beta=0 has no worst case: use a positive temperature \(2.0 in the paper\)",
         ),
         (lambda: DonskerVaradhan(beta=math.nan), "beta=nan has no worst case"),
-        (lambda: DonskerVaradhan(radius=-0.1), "radius=-0.1 is no KL divergence"),
-        (lambda: DonskerVaradhan(radius=math.inf), "radius=inf is no KL divergence"),
-        (lambda: TopGroup(0), r"fraction=0 is no share of the samples: use a number in \(0, 1\]"),
-        (lambda: TopGroup(1.2), r"fraction=1.2 is no share"),
+        (lambda: DonskerVaradhan(radius=-0.1), "radius=-0.1 is not a KL divergence"),
+        (lambda: DonskerVaradhan(radius=math.inf), "radius=inf is not a KL divergence"),
+        (lambda: TopGroup(0), r"fraction=0 is not a share of the samples: use a number in \(0, 1\]"),
+        (lambda: TopGroup(1.2), r"fraction=1.2 is not a share"),
         (lambda: TopGroup(0.5, "ceil"), "size='ceil' is unknown"),  # type: ignore[arg-type]
     ],
 )

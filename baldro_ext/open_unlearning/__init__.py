@@ -1,1 +1,1 @@
-"""The method in open-unlearning: trainers, a metric, names of runs, and their registration."""
+"""The method in open-unlearning: trainers, a metric, resolvers, Hydra callbacks, and their registration."""

@@ -1,4 +1,4 @@
-"""A Hydra callback that checks the method's settings before model and data are loaded, and before a folder is made."""
+"""A Hydra callback that checks the method's settings before model and data are loaded and a folder is created."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class EarlyCheck(Callback):
-    """Ends a single run whose settings cannot work; the jobs of a sweep are each checked by their trainer."""
+    """Ends a single run with invalid settings; in a sweep, each job's trainer checks its own."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print what is wrong and exit with status 1; an exception would only become one of Hydra's warnings."""
-        from baldro_ext.config import VARIANTS, Settings  # which import torch: only where a run starts
+        """Print what is wrong and exit with status 1; Hydra would turn an exception into a warning."""
+        from baldro_ext.config import VARIANTS, Settings  # imports torch, so only when a run starts
 
         if config.trainer.handler not in VARIANTS:
             return

@@ -1,6 +1,6 @@
 """The metric `forget_balance` in open-unlearning's evaluators.
 
-Importable only where a checkout's `src` folder is on `sys.path`, as it is in its `train.py` and `eval.py`.
+Can be imported only with a checkout's `src` folder on `sys.path`, as in its `train.py` and `eval.py`.
 """
 
 from __future__ import annotations
@@ -20,42 +20,44 @@ logger = logging.getLogger(__name__)
 
 @unlearning_metric(name="forget_balance")  # type: ignore[untyped-decorator]
 def forget_balance(model: Any, **settings: Any) -> dict[str, Any]:
-    """Describe how evenly the samples of another metric were forgotten; its worst decile is the aggregated value.
+    """Compute how evenly samples were forgotten by another metric; the aggregate is the mean of the worst share.
 
-    Settings, as in configs/eval/*/*_balance.yaml: `pre_compute` names the one metric whose samples these are, `value`
-    which of their numbers counts, `worst_share` the share of the samples that is the worst.
+    Args:
+        model: Not used.
+        settings: The keys of configs/eval/*/*_balance.yaml: `pre_compute`, the metric that provides the samples;
+            `value`, which of a sample's numbers counts; `worst_share`, the share of the samples that counts as worst.
     """
-    (source, result), *others = settings["pre_compute"].items()
+    (source, evaluation), *others = settings["pre_compute"].items()
     if others:
-        raise ValueError(f"forget_balance is of one metric, but pre_compute names {', '.join(settings['pre_compute'])}")
-    samples = result["value_by_index"]
+        raise ValueError(f"forget_balance takes one metric, but pre_compute has {', '.join(settings['pre_compute'])}")
+    samples = evaluation["value_by_index"]
     numbers = {int(index): _number(source, entry, settings["value"]) for index, entry in samples.items()}
     known = {index: number for index, number in numbers.items() if math.isfinite(number)}
     if len(known) < len(numbers):
         logger.warning("%d samples of %s have no value and are left out.", len(numbers) - len(known), source)
-    found = balance(known, settings["worst_share"])
+    result = balance(known, settings["worst_share"])
     return {
-        "agg_value": found.worst_mean,
-        "mean": found.mean,
-        "max": found.largest,
-        "coefficient_of_variation": found.variation,
+        "agg_value": result.worst_mean,
+        "mean": result.mean,
+        "max": result.largest,
+        "coefficient_of_variation": result.variation,
         "worst_share": settings["worst_share"],
-        "worst": list(found.worst),
+        "worst": list(result.worst),
         "left_out": len(numbers) - len(known),
         "value_by_index": {index: {"score": number} for index, number in known.items()},
     }
 
 
 def register() -> None:
-    """Make the metric known to the framework as `handler: forget_balance`."""
+    """Register the metric with the framework as `handler: forget_balance`."""
     METRICS_REGISTRY[forget_balance.name] = forget_balance
 
 
 def _number(source: str, entry: dict[str, Any] | None, name: str) -> float:
-    """Return a sample's number, not-a-number where it has none; the mean where it has one per answer."""
+    """Return a sample's number: the mean if it has one per answer, NaN if it has none."""
     if entry is None:
         return math.nan
     if name not in entry:
-        raise ValueError(f"forget_balance of {source} has value={name!r}: {suggest.known(name, entry)}")
+        raise ValueError(f"forget_balance of {source} has no value={name!r}: {suggest.known(name, entry)}")
     numbers = entry[name] if isinstance(entry[name], list) else [entry[name]]
     return math.nan if None in numbers else math.fsum(numbers) / len(numbers)

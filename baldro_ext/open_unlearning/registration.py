@@ -1,6 +1,6 @@
-"""How the extension enters a running open-unlearning: its trainers, its metric, its configurations, its resolvers.
+"""Registers the extension's trainers, metric, configurations and resolvers with open-unlearning.
 
-Imports nothing heavy: it is loaded by the Hydra plugin.
+Imports nothing slow, since the Hydra plugin loads this module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 
 def config_directory() -> Path:
-    """Return the folder of the extension's YAML files, in a wheel and in an editable install alike."""
+    """Return the folder of the extension's YAML files, in a wheel or an editable install."""
     package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -26,22 +26,22 @@ def open_unlearning_is_loaded() -> bool:
 
 
 def add_to(search_path: ConfigSearchPath) -> None:
-    """Register trainers and resolvers, and append the configurations to a Hydra search path, once."""
+    """Register trainers, metric and resolvers, and append the configurations to a Hydra search path unless present."""
     register_classes()
     if not _is_on(search_path):
         search_path.append("baldro_ext", f"file://{config_directory()}")
 
 
 def register() -> None:
-    """Make BalDRO known to open-unlearning in a program that composes configurations itself.
+    """Register BalDRO with open-unlearning, in a program that composes configurations itself.
 
-    `src/train.py` and `src/eval.py` need no call: the Hydra plugin does it. Elsewhere call it once the
-    checkout's `src` folder is on `sys.path` and before `hydra.initialize`. Calling it twice is fine. The metric
-    `forget_balance` is registered if `evals` was imported before.
+    `src/train.py` and `src/eval.py` do not need this call, since the Hydra plugin makes it. Call it after the
+    checkout's `src` folder is on `sys.path` and before `hydra.initialize`; calling it twice does no harm. The metric
+    `forget_balance` is registered if `evals` is already imported.
 
     Raises:
         ImportError: There is no open-unlearning `trainer` package on `sys.path`.
-        RuntimeError: Hydra is initialised already, without the extension's configurations.
+        RuntimeError: Hydra is already initialised, without the extension's configurations.
     """
     try:
         importlib.import_module("trainer")
@@ -61,17 +61,17 @@ def register() -> None:
     hydra = GlobalHydra.instance()
     if hydra.is_initialized() and not _is_on(hydra.config_loader().get_search_path()):
         raise RuntimeError(
-            "Hydra was initialised before open-unlearning was imported, so it does not look for the configurations of "
+            "Hydra was initialised before open-unlearning was imported, so it does not find the configurations of "
             "baldro_ext: call baldro_ext.register() before hydra.initialize(...)"
         )
 
 
 def register_classes() -> None:
-    """Put trainers, the metric and resolvers into the registries of this process."""
+    """Register trainers, metric and resolvers in this process."""
     from baldro_ext.open_unlearning import resolvers, trainers
 
     trainers.register()
-    if "evals.metrics" in sys.modules:  # importing it takes lm-eval and seconds
+    if "evals.metrics" in sys.modules:  # importing it would import lm-eval, which takes seconds
         from baldro_ext.open_unlearning import metrics
 
         metrics.register()

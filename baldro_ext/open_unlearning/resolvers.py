@@ -1,4 +1,4 @@
-"""OmegaConf resolvers behind the experiment files: names that tell runs apart, files that may exist."""
+"""OmegaConf resolvers for the experiment files: run names, and the retain model's evaluation if it exists."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-# Already part of the name, or without influence on the trained model: with one of these a command goes on in the folder
-# of the same command without it.
+# Overrides that are already in the name or do not influence the trained model; they do not change the folder of a run.
 _SILENT = re.compile(
     r"(experiment|trainer|model|hardware|sweep|grid\..*|task_name|forget_split|holdout_split|data_split|retain_logs_path"
     r"|model\.tokenizer_args\..*|eval[./].*|hydra\..*|paths\..*"
@@ -27,13 +26,13 @@ _LONGEST = 120
 
 
 def run_name(*parts: str, _root_: DictConfig) -> str:
-    """Name a run by the given parts, the chosen model and trainer, and what else was overridden.
+    """Name a run after the given parts, the model, the trainer and the other overrides.
 
     `python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu trainer.args.seed=1` gives
-    `tofu_forget10_Llama-3.2-1B-Instruct_BalDRO_DV_seed-1`, so that runs that differ do not share a
-    folder. A name needs no quotes, neither in a shell nor in Hydra's grammar; one that had to leave something out ends
-    in a hash of the overrides. Where Hydra runs no
-    application, it has no choices to tell, and the trainer's class and base loss stand in for them.
+    `tofu_forget10_Llama-3.2-1B-Instruct_BalDRO_DV_seed-1`, so that different runs do not share a folder. A name needs
+    no quotes in a shell or in Hydra's grammar; one that is cut off or has characters replaced ends in a hash of the
+    overrides. If Hydra runs no application, there are no choices to name, and the trainer's class and base loss are
+    used instead.
     """
     if not HydraConfig.initialized():
         trainer = _root_.get("trainer") or {}
@@ -45,19 +44,19 @@ def run_name(*parts: str, _root_: DictConfig) -> str:
 
 
 def chosen_name(*parts: str, overrides: Sequence[str]) -> str:
-    """Return the name of a run with these parts and overrides, as `run_name` gives it."""
-    told = [override for override in overrides if not _SILENT.match(override.lstrip("+~"))]
-    short = [_FAMILIAR.sub("", re.sub(r"^~", "no-", override.lstrip("+"))) for override in told]
+    """Return the run name for the given parts and overrides; see `run_name`."""
+    named = [override for override in overrides if not _SILENT.match(override.lstrip("+~"))]
+    short = [_FAMILIAR.sub("", re.sub(r"^~", "no-", override.lstrip("+"))) for override in named]
     short = [change.replace("pretrained_model_name_or_path", "from").replace("=", "-", 1) for change in short]
     safe = [re.sub(r"[^\w.-]+", "-", change) for change in short]
     name = "_".join([*parts, *safe])
     if safe != short or len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
+        name = f"{name[:_LONGEST]}-{hashlib.sha256(repr(named).encode()).hexdigest()[:8]}"
     return name
 
 
 def retain_logs(benchmark: str, retain: str) -> str | None:
-    """Return where `setup_data.py --eval_logs` puts the retain model's evaluation, or null if it is not there.
+    """Return the retain model's evaluation that `setup_data.py --eval_logs` saves, or null if it does not exist.
 
     `baldro.retain_logs:tofu,retain90` is `saves/eval/tofu_<model>_retain90/TOFU_EVAL.json`.
     """

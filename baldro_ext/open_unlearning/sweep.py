@@ -1,15 +1,15 @@
-"""A Hydra callback for sweeps over `src/train.py`: what became of each job, and the value that a sweeper optimises.
+"""A Hydra callback for sweeps over `src/train.py`: records each job's result and returns the value to optimise.
 
-It runs where the job runs, with Hydra's own launchers and sweepers. When a job ends, `sweep.json` in the folder of the
-trained model holds:
+It runs in the process of the job and works with Hydra's own launchers and sweepers. When a job ends, it writes
+`sweep.json` to the folder of the trained model:
 
     status      "done" or "failed"
     overrides   Hydra overrides of the job
-    value       the objective, or null where none is asked for
-    error       why it failed, or null
+    value       the objective, or null if the sweep has none
+    error       why the job failed, or null
 
-Importing this module registers the resolvers that name a job's folder: a process that submitit starts reads its
-callbacks first, and nothing else registers them there.
+Importing this module registers the resolvers that name a job's folder. A process started by submitit loads its
+callbacks first, and nothing else registers the resolvers there.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ logger = logging.getLogger(__name__)
 
 
 class SweepError(BaldroError):
-    """A job cannot run, or its result cannot be used; the message says what to do."""
+    """A job cannot run or has no usable result; the message says what to do."""
 
 
 class Outcome(Callback):
     """The Hydra callback of a sweep.
 
     Args:
-        objective: What the sweeper optimises: metrics of the last evaluation during training, each with its weight, to
-            be added up, as `["model_utility", "-0.5*extraction_strength"]`; empty optimises nothing.
+        objective: Terms whose sum the sweeper optimises, each a metric of the last evaluation during training with an
+            optional weight: `["model_utility", "-0.5*extraction_strength"]`. Empty for no objective.
 
     Raises:
-        SweepError: A term of the objective is not of that form.
+        SweepError: A term does not have this form.
     """
 
     def __init__(self, objective: Iterable[str] = ()) -> None:
         self.objective = dict(_term(text) for text in objective)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Let processes that a launcher starts import the framework, which only `python src/train.py` finds."""
+        """Put the framework's `src` folder on the `PYTHONPATH` of processes that a launcher starts."""
         source = os.path.abspath(sys.path[0])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Register the trainers, which nothing else does in a process that a launcher started."""
+        """Register the trainers; in a process started by a launcher, nothing else does."""
         if registration.open_unlearning_is_loaded():
             registration.register_classes()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Write `sweep.json`, and give the sweeper the job's value: the framework's train.py returns nothing."""
+        """Write `sweep.json` and return the job's value to the sweeper; the framework's train.py returns none."""
         folder, value, error = Path(config.paths.output_dir), None, None
         try:
             job_return.return_value = value = self._value(folder, job_return)
-        except Exception as failure:  # whatever the framework raised
+        except Exception as failure:  # the framework may raise anything
             job_return.status, job_return.return_value = JobStatus.FAILED, failure
             error = f"{type(failure).__name__}: {failure}"
             log = Path(config.hydra.runtime.output_dir) / f"{config.trainer.handler}.log"
@@ -81,7 +81,7 @@ class Outcome(Callback):
 
     def _value(self, folder: Path, job_return: JobReturn) -> float | None:
         if job_return.status is JobStatus.FAILED:
-            raise job_return._return_value  # by its property, Hydra would print the overrides once more
+            raise job_return._return_value  # the public property would print the overrides once more
         if not self.objective:
             return None
         summary = last_summary(folder)
@@ -94,10 +94,10 @@ class Outcome(Callback):
 
 
 def last_summary(folder: Path) -> dict[str, float]:
-    """Return the metrics of the last evaluation that a training made.
+    """Return the metrics of the last evaluation during training.
 
     Raises:
-        SweepError: It made none.
+        SweepError: There was none.
     """
     steps: dict[int, dict[str, float]] = {}
     for file in folder.glob("checkpoint-*/evals/*_SUMMARY.json"):
@@ -105,32 +105,31 @@ def last_summary(folder: Path) -> dict[str, float]:
         steps.setdefault(step, {}).update(json.loads(file.read_text()))
     if not steps:
         raise SweepError(
-            f"{folder} has no evaluation to optimise: let the training evaluate itself, by "
-            "trainer.args.eval_strategy=epoch"
+            f"{folder} has no evaluation to optimise: evaluate during training, with trainer.args.eval_strategy=epoch"
         )
     return steps[max(steps)]
 
 
 def job_folder(name: str, *, _root_: DictConfig) -> str:
-    """Return the name of a job's folder, unless the finished result of other settings is in it.
+    """Return the name of a job's folder, after checking that it holds no finished result of other settings.
 
-    The resolver of `hydra.sweep.subdir`: the only place where Hydra can be stopped before it writes into the folder.
+    Resolves `hydra.sweep.subdir`, the only place that can stop Hydra before it writes to the folder.
 
     Raises:
-        SweepError: It is.
+        SweepError: The folder holds such a result.
     """
     file = Path(_root_.paths.output_dir) / FILE
     job = json.loads(file.read_text()) if file.exists() else {}
     if job.get("status") == "done" and sorted(job["overrides"]) != sorted(_root_.hydra.overrides.task):
         raise SweepError(
             f"{file.parent} holds the result of other settings, {' '.join(job['overrides'])}: move it away, or give "
-            "this sweep a task_name of its own"
+            "this sweep its own task_name"
         )
     return name
 
 
 def _term(text: str) -> tuple[str, float]:
-    """Return metric and weight: of `-0.5*model_utility`, `("model_utility", -0.5)`."""
+    """Parse a term: `-0.5*model_utility` gives `("model_utility", -0.5)`."""
     match = re.fullmatch(r"(-?)(?:([\d.]+(?:e[+-]?\d+)?)\*)?([A-Za-z][\w/]*)", text.strip())
     if not match:
         raise SweepError(

@@ -1,6 +1,6 @@
-"""The open-unlearning host: trainer classes over its `GradDiff`, and their registration.
+"""The trainers for open-unlearning, based on its `GradDiff`.
 
-Importable only where a checkout's `src` folder is on `sys.path`, as it is in its `train.py` and `eval.py`.
+Can be imported only with a checkout's `src` folder on `sys.path`, as in its `train.py` and `eval.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class _BalDRO(BalDROMixin, GradDiff):
-    """Evaluation, retain loss, reference model and DeepSpeed handling are GradDiff's."""
+    """Takes evaluation, retain loss, reference model and DeepSpeed handling from GradDiff."""
 
     host_arguments: ClassVar[frozenset[str]] = frozenset({"evaluators", "template_args"})
     ref_model: Any
@@ -32,13 +32,13 @@ class _BalDRO(BalDROMixin, GradDiff):
         self.retain_loss_type = self.settings.retain_loss_type
 
     def prepare_model_before(self, model: nn.Module) -> None:
-        """Keep the copy of the model that GradDiff compares with."""
+        """Keep the copy of the model that GradDiff uses as reference."""
         if not self.settings.loss.needs_reference:
             logger.info("retain_loss_type=KL keeps a copy of the model in memory; retain_loss_type=NLL needs none.")
         self.ref_model = self._prepare_ref_model(model)
 
     def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
-        """Return `(B,)` log-likelihoods under the copy of the model that GradDiff keeps."""
+        """Return `(B,)` log-likelihoods of the answers under GradDiff's reference model, in nats."""
         with torch.no_grad():
             return self.log_likelihoods(self.ref_model, forget_inputs)
 
@@ -56,7 +56,7 @@ class BalDRO_G(_BalDRO):  # noqa: N801
 
 
 def register() -> None:
-    """Make the trainers known to the framework as `trainer.handler`."""
+    """Register the trainers with the framework as `trainer.handler`."""
     for trainer_class in (BalDRO_DV, BalDRO_G):
         TRAINER_REGISTRY[trainer_class.__name__] = trainer_class
 
@@ -65,6 +65,6 @@ def _refuse_empty_forget_set(train_dataset: Any) -> None:
     forget = getattr(train_dataset, "forget", None)
     if train_dataset is not None and (forget is None or len(forget) == 0):
         raise ValueError(
-            "the forget set is empty, so there is nothing to unlearn: name a split with samples in data.forget "
+            "the forget set is empty, so there is nothing to unlearn: choose a split with samples for data.forget "
             "(forget_split=forget10 for TOFU), and set mode=unlearn"
         )

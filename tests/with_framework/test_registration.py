@@ -58,12 +58,12 @@ except ValueError as error:
     print("refused:", error)
 """
 BAD = {
-    ("trainer.method_args.base=NP0",): "base='NP0' is no known forget loss: there are ",
+    ("trainer.method_args.base=NP0",): "base='NP0' is not a known forget loss: there are ",
     ("trainer.method_args.dv_beta=2", "trainer.method_args.dv_radius=0.5"): "exactly one of dv_beta and dv_radius must be set, and both are",
     ("trainer.method_args.dv_beta=0",): "dv_beta=0 has no worst case",
-    ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "top_fraction=1.5 is no share of the samples",
+    ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "top_fraction=1.5 is not a share of the samples",
     ("trainer.method_args.retain_loss_type=EMBED_DIFF",): "retain_loss_type='EMBED_DIFF' is not supported: use NLL or KL",
-    ("+trainer.method_args.hardnes=nll",): "hardnes is no setting of BalDRO_DV with base=NPO",
+    ("+trainer.method_args.hardnes=nll",): "hardnes is not a setting of BalDRO_DV with base=NPO",
     ("trainer.args.per_device_train_batch_size=1",): "per_device_train_batch_size=1 with scope=batch leaves BalDRO_DV one sample",
 }  # fmt: skip
 

@@ -40,7 +40,7 @@ def test_the_papers_grid_by_submitit_with_a_job_that_fails(framework: Framework)
         *TRAIN,
         ok=False,
     )
-    assert "dv_beta='none' is no number" in printed
+    assert "dv_beta='none' is not a number" in printed
     done, failed = (outcome(framework.saved(f"grid_{beta}")) for beta in ("2", "none"))
     assert (done["status"], done["error"]) == ("done", None)
     assert failed["status"] == "failed"
