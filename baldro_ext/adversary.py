@@ -88,8 +88,8 @@ class Adversary:
         self.capacity = capacity
         self.drawn_once = drawn_once
         self.state = SampleState.blank(size)
-        self._rank = rank
-        self._ranks = ranks
+        self.rank = rank
+        self.ranks = ranks
         self._gather = gather if ranks > 1 else None
 
     @property
@@ -145,9 +145,11 @@ class Adversary:
             distribution = everywhere[self.state.known]
             # Scaled to an unbiased estimate of the sum over the whole set.
             share[known] = everywhere[where[known]] * (len(distribution) / int(known.sum()))
-            value = self._value_over_the_set(everywhere)
+            losses = self.state.losses[self.state.known]
+            exact = self.by_loss and not self._chooses_from_state
+            value = self.weighting.worst_case(losses).value if exact else (distribution * losses).sum()
         mean = float(self.state.losses[where[known]].mean())
-        return Weights(value, share[own] * self._ranks, distribution, mean)
+        return Weights(value, share[own] * self.ranks, distribution, mean)
 
     def token_weights(self, index: Tensor, mask: Tensor, losses: Tensor, hardness: Tensor) -> Weights:
         """Weight the answer tokens of this rank's micro-batch.
@@ -230,12 +232,6 @@ class Adversary:
             everywhere[known] = self.weighting.weights(self.state.hardness[known])
         return everywhere
 
-    def _value_over_the_set(self, weights: Tensor) -> Tensor:
-        losses = self.state.losses[self.state.known]
-        if self.by_loss and not self._chooses_from_state:
-            return self.weighting.worst_case(losses).value
-        return (weights[self.state.known] * losses).sum()
-
     def _on_all_ranks(
         self, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -270,12 +266,12 @@ class Adversary:
             table[0] = len(rows)
             if len(rows) <= self.capacity:
                 table[1 : len(rows) + 1] = rows
-            blocks = _exact(self._gather(table)).view(self._ranks, self.capacity + 1, -1)
+            blocks = _exact(self._gather(table)).view(self.ranks, self.capacity + 1, -1)
             counts = [int(block[0, 0]) for block in blocks]
             if max(counts) <= self.capacity:
                 break
             self.capacity = max(counts)
-        start = sum(counts[: self._rank])
+        start = sum(counts[: self.rank])
         everything = torch.cat([block[1 : count + 1] for block, count in zip(blocks, counts, strict=True)])
         return everything, slice(start, start + len(rows))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,13 @@ def _distributed(trainer: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """An option, the values and trainers it is refused for, the reason, and what to set instead."""
+    """An option, why it is refused, what to set instead, and the values and trainers it is refused for."""
 
     name: str
-    is_set: Callable[[Any], bool]
     reason: str
     instead: str
+    is_set: Callable[[Any], bool] = bool
     of: Callable[[Any], bool] = lambda trainer: True
-
-
-def _any_of(*values: Any) -> Callable[[Any], bool]:
-    return lambda given: given in values
 
 
 _NO_LENGTH = "items are pairs of a forget and a retain sample, which have no single length to sort by"
@@ -39,70 +36,63 @@ _DATA = "DDP, FSDP or DeepSpeed"
 
 _REFUSED = (
     _Refusal(
-        "label_smoothing_factor",
-        bool,
-        "forget and retain losses take the labels as they are",
-        "label_smoothing_factor=0",
+        "label_smoothing_factor", "forget and retain losses take the labels as they are", "label_smoothing_factor=0"
     ),
-    _Refusal("group_by_length", bool, _NO_LENGTH, "group_by_length=false"),
+    _Refusal("group_by_length", _NO_LENGTH, "group_by_length=false"),
     _Refusal(
         "train_sampling_strategy",
-        _any_of("group_by_length", "batch_rebalance"),
         _NO_LENGTH,
         "train_sampling_strategy=random or sequential",
+        lambda given: given in ("group_by_length", "batch_rebalance"),
     ),
     _Refusal(
         "dataloader_in_order",
-        _any_of(False),
         "samples would arrive as loader workers finish, and a resumed run would skip the wrong ones",
         "dataloader_in_order=true",
+        not_,
     ),
     _Refusal(
-        "past_index", lambda given: given >= 0, "each forward pass reads whole samples, with no past", "past_index=-1"
+        "past_index", "each forward pass reads whole samples, with no past", "past_index=-1", lambda given: given >= 0
     ),
     _Refusal(
         "include_num_input_tokens_seen",
-        lambda given: given not in (False, "no"),
         _NO_TOKENS,
         "include_num_input_tokens_seen=false",
+        lambda given: given not in (False, "no"),
     ),
-    _Refusal("include_tokens_per_second", bool, _NO_TOKENS, "include_tokens_per_second=false"),
+    _Refusal("include_tokens_per_second", _NO_TOKENS, "include_tokens_per_second=false"),
     _Refusal(
         "dispatch_batches",
-        _any_of(True),
         "each process has to read its own samples to know their indices",
         "accelerator_config.dispatch_batches=false",
     ),
     _Refusal(
         "even_batches",
-        _any_of(False),
         "processes with fewer samples would leave the others waiting forever",
         "accelerator_config.even_batches=true",
+        not_,
         of=_distributed,
     ),
     _Refusal(
         "use_seedable_sampler",
-        _any_of(False),
         "a run resumed in its second epoch or later would see different samples",
         "accelerator_config.use_seedable_sampler=true",
+        not_,
     ),
-    _Refusal("parallelism_config", lambda given: given is not None, _ONE_EACH, f"parallelism_config=null, and {_DATA}"),
-    _Refusal("tp_size", lambda given: given > 1, _ONE_EACH, f"tp_size=0, and {_DATA}"),
+    _Refusal("parallelism_config", _ONE_EACH, f"parallelism_config=null, and {_DATA}", lambda given: True),
+    _Refusal("tp_size", _ONE_EACH, f"tp_size=0, and {_DATA}", lambda given: given > 1),
     _Refusal(
         "mp_parameters",
-        bool,
         "SageMaker's model parallelism bypasses the trainer's loss",
         f"mp_parameters='', and {_DATA}",
     ),
     _Refusal(
         "enable_jit_checkpoint",
-        bool,
         "it may save in the middle of a step, when samples already count as trained on",
         "enable_jit_checkpoint=false, and save_steps",
     ),
     _Refusal(
         "gradient_checkpointing",
-        bool,
         "with several processes and reentrant checkpointing, DDP allows one forward pass per step, but the forget "
         "and retain batches take two",
         "{'use_reentrant': false} in gradient_checkpointing_kwargs, or in activation_checkpointing_kwargs",
@@ -110,9 +100,9 @@ _REFUSED = (
     ),
     _Refusal(
         "neftune_noise_alpha",
-        lambda given: given is not None,
         "this release of transformers adds the noise to the previous model of model_init, not to the one it trains",
         "neftune_noise_alpha=null, or pass a model instead of model_init, or use transformers 5 or later",
+        lambda given: True,
         of=lambda trainer: trainer.model_init is not None and not compat.NOISE_REACHES_A_NEW_MODEL,
     ),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -112,7 +113,7 @@ class Settings:
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
         weighting_class, weighting_names = VARIANTS[variant]
-        given = {key: _plain(key, value) for key, value in arguments.items() if value is not None}
+        given = {key: value for key, value in arguments.items() if value is not None}
         if not weighting_names.keys() & given.keys():
             given |= _PAPER.get(variant, {})
         base = given.get("base", cls.base)
@@ -121,9 +122,7 @@ class Settings:
         for key in given:
             if key not in {*common, *base_names, *weighting_names}:
                 raise ValueError(_misplaced(key, variant, base, [*common, *base_names, *weighting_names]))
-        for key, value in given.items():
-            _check_type(key, value)
-
+        given = {key: _checked(key, value) for key, value in given.items()}
         loss = forget_loss(base, **{key: given[key] for key in base_names if key in given})
         given.setdefault("hardness", loss.default_hardness)
         try:
@@ -184,23 +183,15 @@ def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
     return f"{key} is not a setting of {variant} with base={base}: {known(key, accepted)}"
 
 
-def _plain(key: str, value: Any) -> Any:
-    """Convert a number given as text, as on a command line; infinity may be written as in YAML."""
-    if isinstance(value, str) and _is_number(key):
-        try:
-            return float(value.lower().replace(".inf", "inf"))
-        except ValueError:
-            pass
-    return value
-
-
-def _is_number(key: str) -> bool:
-    return key not in _CHOICES and key not in ("base", "group_size")
-
-
-def _check_type(key: str, value: Any) -> None:
+def _checked(key: str, value: Any) -> Any:
+    """Check the value of a setting and return it; a number may be text, as on a command line, or `.inf` as in YAML."""
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")
-    elif _is_number(key) and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ValueError(f"{key}={value!r} is not a number: write it as 2.0, 1e-1 or .inf")
+    elif key not in ("base", "group_size"):
+        if isinstance(value, str):
+            with suppress(ValueError):
+                return float(value.lower().replace(".inf", "inf"))
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{key}={value!r} is not a number: write it as 2.0, 1e-1 or .inf")
+    return value

@@ -162,10 +162,7 @@ class Lifecycle(_Host):
                 lambda index: self.answers_of(model, [forget[place] for place in index.tolist()]),
                 self.adversary,
                 self.settings.loss,
-                self.settings.hardness,
                 self._micro_batch_size,
-                rank=self.accelerator.process_index,
-                ranks=self.accelerator.num_processes,
                 silent=self.args.disable_tqdm or not self.is_world_process_zero(),
             )
             unlabeled = int((~self.adversary.state.known).sum())
@@ -237,7 +234,7 @@ class Lifecycle(_Host):
             # Only the loaders of several ranks fill up batches with repeated samples.
             drawn_once=accelerator.num_processes > 1 and self.train_dataset.drawn_once,
         )
-        self._robust_loss = RobustLoss(settings.loss, self.adversary, settings.hardness)
+        self._robust_loss = RobustLoss(settings.loss, self.adversary)
         self._identity: dict[str, str] = {}
         self._progress = Progress()
         self._scored = False

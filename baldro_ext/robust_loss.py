@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,14 +41,11 @@ class RobustLoss:
 
     Args:
         loss: The forget loss per sample, larger = less forgotten.
-        adversary: Chooses the worst-case distribution Q.
-        hardness: What Q is chosen by: `loss`, or `nll` for the mean log-probability per answer token, larger = harder
-            (the released code's choice for its group).
+        adversary: Chooses the worst-case distribution Q, by the loss or by the mean log-probability per answer token.
     """
 
     loss: ForgetLoss
     adversary: Adversary
-    hardness: Literal["loss", "nll"] = "loss"
 
     def __call__(
         self,
@@ -100,12 +96,12 @@ class RobustLoss:
         if reference is not None:
             reference = upload(reference[rows], like=answers.tokens)
         losses = self.loss(answers, reference)
-        return losses, (losses if self.hardness == "loss" else answers.means).detach()
+        return losses, (losses if self.adversary.by_loss else answers.means).detach()
 
     def _over_tokens(self, answers: AnswerLogProbs, index: Tensor, unlabeled: int) -> ForgetTerm:
         assert isinstance(self.loss, TokenAveraged)
         losses = self.loss.token_losses(answers)
-        hardness = losses if self.hardness == "loss" else answers.means
+        hardness = losses if self.adversary.by_loss else answers.means
         weights = self.adversary.token_weights(index, answers.mask, losses.detach(), hardness.detach())
         return ForgetTerm(_weighted(losses.flatten(), weights.value, weights.gradient.flatten()), weights, unlabeled)
 

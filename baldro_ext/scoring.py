@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,8 @@ def score_forget_set(
     answers_of: AnswersOf,
     adversary: Adversary,
     loss: ForgetLoss,
-    hardness: Literal["loss", "nll"],
     batch: int,
     *,
-    rank: int = 0,
-    ranks: int = 1,
     silent: bool = False,
 ) -> SampleState:
     """Return loss, hardness and reference of each forget sample under the current model, equal on every rank.
@@ -38,10 +34,7 @@ def score_forget_set(
         answers_of: Runs the model.
         adversary: Gathers the results of all ranks; its own state is not changed.
         loss: The forget loss.
-        hardness: What the worst case is chosen by.
-        batch: Samples per forward pass; the batch size of training needs no more memory than training.
-        rank: Index of this data-parallel rank.
-        ranks: Number of data-parallel ranks.
+        batch: Samples per forward pass; with the batch size of training, it needs no more memory than training.
         silent: Whether to hide the progress bar.
 
     Raises:
@@ -55,13 +48,13 @@ def score_forget_set(
     model.eval()
     try:
         with torch.no_grad(), compat.random_state_kept(next(model.parameters()).device):
-            for start in tqdm(range(0, size, batch * ranks), desc="Scoring the forget set", disable=silent):
+            for start in tqdm(range(0, size, batch * adversary.ranks), desc="Scoring the forget set", disable=silent):
                 # Past the end, repeat the last sample: sharded models need every rank in every forward pass.
-                index = torch.arange(start + rank * batch, start + rank * batch + batch).clamp(max=size - 1)
+                index = (torch.arange(batch) + start + adversary.rank * batch).clamp(max=size - 1)
                 answers, labeled = answers_of(index)
                 losses = loss(answers, answers.sums)
-                hard = losses if hardness == "loss" else answers.means
-                adversary.score(state, index, labeled, losses, hard, answers.sums)
+                hardness = losses if adversary.by_loss else answers.means
+                adversary.score(state, index, labeled, losses, hardness, answers.sums)
     finally:
         model.train(was_training)
     return state

@@ -35,7 +35,7 @@ class Method:
 
     def robust(self, size: int, scope: Literal["batch", "dataset"], **where: Any) -> RobustLoss:
         adversary = Adversary(self.weighting, size, scope=scope, by_loss=self.hardness == "loss", **where)
-        return RobustLoss(self.loss, adversary, self.hardness)
+        return RobustLoss(self.loss, adversary)
 
 
 class Ranks:

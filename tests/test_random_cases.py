@@ -492,7 +492,7 @@ def run(case: Case, model: Causal, batch: dict[str, Any]) -> Outcome:
         passes.append((rows, answers))
         return answers
 
-    robust = RobustLoss(case.loss, adversary, case.hardness)
+    robust = RobustLoss(case.loss, adversary)
     term = robust(answers_of, samples.index, samples.answers.labeled, reference, may_skip=case.may_skip)
     if case.unit == "token":
         assert isinstance(case.loss, TokenAveraged)

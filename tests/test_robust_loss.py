@@ -47,7 +47,7 @@ class Robust:
 
     def __call__(self, given: AnswerLogProbs, reference: Tensor | None = None) -> ForgetTerm:
         adversary = Adversary(self.weighting, len(given.mask), unit=self.unit, by_loss=self.hardness == "loss")
-        robust = RobustLoss(self.loss, adversary, self.hardness)
+        robust = RobustLoss(self.loss, adversary)
         index = torch.arange(len(given.mask))
         return robust(lambda rows: given[rows], index, given.lengths > 0, reference)
 
