@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from baldro_ext.tools.compare import compare
 from baldro_ext.tools.compare.discover import RunFolders, find_runs
@@ -169,6 +170,23 @@ def test_a_job_of_a_sweep_is_known_by_the_record_below_multirun(workspace: Works
     (run,) = read(trained)
     assert (run.trainer, run.seed) == ("BalDRO_G", 4)
     assert run.facts["retain logs"] == "none", "the resolver looked for a file by name, and there is none"
+
+
+@pytest.mark.parametrize(
+    "value", ["${oc.env:TOKEN}", "${ oc.env : TOKEN }", "x${oc.select:a.${oc.env:TOKEN},1}", "${other}"]
+)
+def test_a_record_of_somebody_else_does_not_read_the_environment(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
+    workspace.run("mine")
+    record = workspace.unlearn / "mine" / ".hydra" / "config.yaml"
+    config = OmegaConf.load(record)
+    config.model.model_args.pretrained_model_name_or_path = value
+    config.other = "${oc.env:TOKEN}"
+    OmegaConf.save(config, record)
+    (run,) = read(workspace.unlearn / "mine")
+    assert "secret" not in repr(run)
 
 
 @pytest.mark.parametrize(("file", "text", "reason"), [

@@ -18,6 +18,7 @@ from baldro_ext.open_unlearning.resolvers import chosen_name
 from baldro_ext.tools.compare.errors import BrokenFileError
 
 _RUN_NAME = re.compile(r"\$\{baldro\.run_name:(.+)\}")
+_RESOLVER = re.compile(r"\$\{[^${}]*:")
 _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),(.+)\}")
 
 
@@ -47,8 +48,9 @@ class HydraRecord:
     """What Hydra wrote into `.hydra` for one training or evaluation.
 
     Attributes:
-        config: The composed configuration, with its interpolations.
-        raw: The same as plain data, interpolations as they are written.
+        config: The composed configuration with its interpolations, but without those that call a resolver: a file of
+            somebody else must not read this machine's environment.
+        raw: All of it as plain data, interpolations as they are written.
         choices: Chosen configuration by group, such as trainer and model.
         overrides: As typed behind the command.
         script: `train` or `eval`; `None` where Hydra's own settings were not recorded.
@@ -142,14 +144,24 @@ def _read(folder: Path) -> HydraRecord:
     config, hydra_file = _load(folder / "config.yaml"), folder / "hydra.yaml"
     hydra = _plain(_load(hydra_file)).get("hydra", {}) if hydra_file.is_file() else {}
     runtime = hydra.get("runtime", {})
+    raw = _plain(config)
     return HydraRecord(
-        config=config,
-        raw=_plain(config),
+        config=OmegaConf.create(_without_resolvers(raw)),
+        raw=raw,
         choices=runtime.get("choices") or {},
         overrides=hydra.get("overrides", {}).get("task") or [],
         script=hydra.get("job", {}).get("name"),
         working_folder=Path(runtime["cwd"]) if "cwd" in runtime else None,
     )
+
+
+def _without_resolvers(node: Any) -> Any:
+    """Return plain data in which each value that calls a resolver is missing."""
+    if isinstance(node, dict):
+        return {key: _without_resolvers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_resolvers(value) for value in node]
+    return "???" if isinstance(node, str) and _RESOLVER.search(node) else node
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
