@@ -77,7 +77,10 @@ def calls(runner: Runner) -> list[str]:
 def run(runner: Runner, what: Study, overwrite: bool = False, jobs: int = 1) -> tuple[list[str], list[str]]:
     said: list[str] = []
     failures = execute(what, Runner(runner.folder, runner.checkout, [{}] * jobs), said.append, overwrite)
-    return failures, said
+    ended = [line for line in said if line.startswith("[")]
+    begun = [line for line in said if line not in ended]
+    assert all(Path(line.split("log: ")[1]).is_file() for line in begun)
+    return failures, ended
 
 
 def test_each_command_runs_once_and_every_one_is_counted(runner: Runner) -> None:

@@ -12,6 +12,8 @@ from baldro_ext.tools.cli.reporting import reported
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
+# Small models need a higher rate and more steps than the framework's defaults for large ones.
+_SMALL = ("trainer.args.learning_rate=2.5e-4", "trainer.args.gradient_accumulation_steps=1")
 _NEXT = """\
 Made-up data and small models are in {folder}. Next:
 
@@ -22,9 +24,13 @@ Made-up data and small models are in {folder}. Next:
 task_name=tofu_Llama-3.2-1B-Instruct_retain90 \
 model.model_args.pretrained_model_name_or_path=open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90
 
-  # unlearn, and evaluate at the end of each epoch
-  python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu +hardware=cpu \
-trainer.args.learning_rate=5e-4 trainer.args.num_train_epochs=5"""
+  # unlearn, and evaluate at the end of each epoch; a minute or two
+  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu +hardware=cpu {small}
+
+  # or unlearn with and without BalDRO, evaluate, and compare
+  baldro run NPO BalDRO_DV_radius --hardware cpu --model models/tofu_target --retain-model models/tofu_retain90 \
+{options}
+  baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
 
 
 @app.callback()
@@ -71,4 +77,6 @@ def tofu(
         lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():
         typer.echo(f"{missing}\nThen run this command again: python src/train.py needs it.", err=True)
-    typer.echo(_NEXT.format(folder=folder))
+    typer.echo(
+        _NEXT.format(folder=folder, small=" ".join(_SMALL), options=" ".join(f"--set {word}" for word in _SMALL))
+    )

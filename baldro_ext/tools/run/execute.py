@@ -54,7 +54,7 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
     Args:
         study: What to do.
         runner: Says where, and how many commands run at a time.
-        say: Receives one line per command.
+        say: Receives a line when a command begins and one when it has ended.
         overwrite: Whether to replace results that other commands made.
 
     Raises:
@@ -143,6 +143,7 @@ def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> l
         elif failures and run.training in left:
             progress(f"{command.name}: left out, because there is no model")
         elif not runner.stopped.is_set():
+            progress.say(f"{command.name} ...    log: {runner.log(command)}")
             try:
                 progress(command.name, runner.run(command))
             except RunError as error:
