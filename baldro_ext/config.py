@@ -166,7 +166,7 @@ class Settings:
         if self.retain_batch == "matched" and not isinstance(self.weighting, TopGroup):
             raise ValueError(
                 f"retain_batch='matched' cuts the retain batch to the size of the forget group, but {self.variant} "
-                "keeps every forget sample: use retain_batch=full"
+                "has no group of fixed size: use retain_batch=full"
             )
 
 
