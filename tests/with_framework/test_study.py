@@ -95,4 +95,4 @@ def test_a_balance_of_a_number_that_is_not_stored_names_those_that_are(framework
         "+hardware=cpu_eval",
     )
     printed = framework.run(str(framework.checkout / "src" / "eval.py"), *overrides, ok=False)
-    assert "has value='probability': there are avg_loss, prob" in printed
+    assert "value='probability': there are avg_loss, prob" in printed
