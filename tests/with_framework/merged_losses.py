@@ -63,6 +63,16 @@ for name in ("BalDRO_DV", "BalDRO_G"):
         assert loss_and_gradient(name, torch.full_like(some, -100), base=base, **own).isfinite().all()
 print("answerless samples are left out")
 
+for name, wrong in (
+    ("BalDRO_DV", {"dv_beta": 0}),
+    ("BalDRO_G", {"top_fraction": 2}),
+    ("BalDRO_G", {"hardness": "los"}),
+):
+    try:
+        loss_and_gradient(name, LABELS, **npo, **wrong)
+    except ValueError as error:
+        print("refused:", error)
+
 torch.testing.assert_close(
     baldro.top_group_weights(torch.tensor([3.0, 1.0, 2.0, 0.0]), 0.4), torch.tensor([0.625, 0.0, 0.375, 0.0])
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def test_its_losses_are_those_of_the_built_in_trainers_where_weights_are_even(me
     output = merged.run(str(merged.python), str(script), str(merged.folder), cwd=tmp_path)
     assert output.count("with even weights is") == 4
     assert "answerless samples are left out" in output
+    assert re.findall(r"refused: (\w+)=", output) == ["dv_beta", "top_fraction", "hardness"]
     assert "losses can be imported" in output
 
 
@@ -120,7 +122,7 @@ def test_its_script_trains_and_evaluates(framework: Framework, merged: Merged) -
     script = "community/methods/BalDRO/run.sh"
     merged.run("bash", script, *CPU, "retain_logs_path=null", cwd=merged.folder, env=grid)
     (unlearned,) = (merged.folder / "saves" / "unlearn").iterdir()
-    assert unlearned.name == "tofu_Llama-3.2-1B-Instruct_forget10_BalDRO_G_lr1e-3"
+    assert unlearned.name == "tofu_Llama-3.2-1B-Instruct_forget10_BalDRO_G_lr1e-3_seed0"
     summary = json.loads((unlearned / "evals" / "TOFU_SUMMARY.json").read_text())
     assert {"forget_Q_A_Prob", "extraction_strength", "model_utility"} <= summary.keys()
 

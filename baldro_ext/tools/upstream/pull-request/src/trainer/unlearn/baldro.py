@@ -112,6 +112,8 @@ class BalDRO(GradDiff):
         self.base = base
         # The loss of SatImp is largest for forgotten samples too
         self.hardness = hardness or ("nll" if base == "SatImp" else "loss")
+        if self.hardness not in ("loss", "nll"):
+            raise ValueError(f"hardness={hardness} is unknown: use loss or nll")
         self.beta = beta
         self.delta = delta
         self.beta1 = beta1
@@ -171,6 +173,10 @@ class BalDRO_DV(BalDRO):
 
     def __init__(self, dv_beta=2.0, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if dv_beta == 0:
+            raise ValueError(
+                "dv_beta=0 has no worst case: use 2.0, or inf for the mean"
+            )
         self.dv_beta = dv_beta
 
     def compute_weights(self, losses):
@@ -182,6 +188,8 @@ class BalDRO_G(BalDRO):
 
     def __init__(self, top_fraction=0.5, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if not 0 < top_fraction <= 1:
+            raise ValueError(f"top_fraction={top_fraction} is not in (0, 1]")
         self.top_fraction = top_fraction
 
     def compute_weights(self, losses):
