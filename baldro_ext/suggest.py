@@ -1,8 +1,8 @@
-"""Suggestions for error messages about an unknown name."""
+"""Names in error messages: what exists and what was probably meant, and long lists cut short."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -13,3 +13,8 @@ def known(name: str, options: Iterable[str]) -> str:
     close = get_close_matches(name.casefold(), folded, n=1)
     question = f"; did you mean {folded[close[0]]}?" if close else ""
     return f"there are {', '.join(names)}{question}"
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """Return `A, B, C and 4 more`: at most `most` of the names."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from baldro_ext.tools.framework import GENERATIONS, REQUIRES, Generation, installed, location, state
-from baldro_ext.tools.git import git
+from baldro_ext.tools.git import head
 
 OURS = ("baldro-ext", "torch", "transformers", "accelerate", "hydra-core")
 # Packages that the framework's configurations use on a GPU: where, and what to write instead.
@@ -78,8 +78,7 @@ def inspect_environment(folder: Path) -> Environment:
     cached = [gen for gen in GENERATIONS.values() if has_git and state(gen).kind == "installed"]
     askable, commit = [location(gen) for gen in cached if _fits(gen, versions)], None
     if (folder / "src" / "train.py").is_file() and (folder / "configs" / "train.yaml").is_file():
-        head = git(folder, "rev-parse", "--verify", "HEAD").stdout.strip() if has_git else ""
-        askable, commit = [folder], head or "unknown"
+        askable, commit = [folder], (head(folder) if has_git else None) or "unknown"
     return Environment(
         python=platform.python_version(),
         versions=versions,
@@ -155,7 +154,7 @@ def _devices(here: Environment) -> Iterator[Check]:
 def _releases(here: Environment) -> Iterator[Check]:
     transformers, torch = _series(here.versions.get("transformers", "")), _series(here.versions.get("torch", ""))
     if transformers == (4, 45) and torch >= (2, 6):
-        problem = "torch 2.6 and later refuse to read the checkpoints of transformers 4.45 (UnpicklingError)"
+        problem = "with torch 2.6 and later, the framework's own trainers cannot resume (UnpicklingError); BalDRO's can"
         yield _note("resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
     if (4, 46) <= transformers <= (4, 51):
         problem = "the framework's own trainers multiply loss and gradient by the accumulation steps; BalDRO's do not"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baldro_ext.errors import BaldroError
+from baldro_ext.suggest import shortened
 
 MANIFEST = ".baldro.json"
 """Beside the files of a tool: the SHA-256 of each as it was written, by its path relative to the folder."""
@@ -40,7 +41,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in changed.items():
         _replace(folder / name, content)
     written = _manifest(folder)
-    digests = {name: _digest(content) for name, content in files.items()}
+    digests = {name: sha256(content) for name, content in files.items()}
     if not digests.items() <= written.items():
         _replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
 
@@ -54,10 +55,9 @@ def check(folder: Path, names: Iterable[str]) -> None:
     written = _manifest(folder)
     in_the_way = [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, written)]
     if in_the_way:
-        shown = ", ".join(in_the_way[:3]) + (f" and {len(in_the_way) - 3} more" if len(in_the_way) > 3 else "")
         raise NotOursError(
-            f"{folder} has files that baldro did not make, or that were edited since: {shown}. Nothing was changed: "
-            "move them away, or choose another folder"
+            f"{folder} has files that baldro did not make, or that were edited since: {shortened(in_the_way, 3)}. "
+            "Nothing was changed: move them away, or choose another folder"
         )
 
 
@@ -94,14 +94,15 @@ def _manifest(folder: Path) -> dict[str, str]:
 
 def _is_ours(folder: Path, name: str, written: Mapping[str, str]) -> bool:
     file = folder / name
-    return file.is_file() and not file.is_symlink() and written.get(name) == _digest(file.read_bytes())
+    return file.is_file() and not file.is_symlink() and written.get(name) == sha256(file.read_bytes())
 
 
 def _holds(file: Path, content: bytes) -> bool:
     return file.is_file() and file.read_bytes() == content
 
 
-def _digest(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of a content, 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -98,8 +98,13 @@ def generation(name: str) -> Generation:
     raise ValueError(f"unknown framework generation {name!r}: {suggest.known(name, GENERATIONS)}")
 
 
-def made_for(transformers: str) -> Generation:
-    """Return the generation that pins this version of transformers; FrameworkError lists the pinned versions."""
+def made_for(transformers: str | None = None) -> Generation:
+    """Return the generation that pins a version of transformers; FrameworkError lists the pinned versions.
+
+    Args:
+        transformers: The version; by default the installed one.
+    """
+    transformers = transformers or installed("transformers") or "none"
     for gen in GENERATIONS.values():
         if gen.transformers == transformers:
             return gen
@@ -143,10 +148,9 @@ def checkout(gen: Generation) -> Path:
             f"From a local clone: OPEN_UNLEARNING_REPO=/path/to/open-unlearning {command}"
         )
     if here.kind == "modified":
-        shown = ", ".join(here.details[:5]) + (f" and {more} more" if (more := len(here.details) - 5) > 0 else "")
-        quoted = shlex.quote(str(here.path))
+        quoted, details = shlex.quote(str(here.path)), suggest.shortened(here.details, 5)
         raise FrameworkModifiedError(
-            f"{here.path} is not the unmodified commit {gen.commit} ({gen.name}): {shown}. Nothing was changed.\n"
+            f"{here.path} is not the unmodified commit {gen.commit} ({gen.name}): {details}. Nothing was changed.\n"
             f"Move it aside with: mv {quoted} {quoted}.mine\nThen run: {command}"
         )
     return here.path

@@ -48,6 +48,12 @@ def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def head(folder: Path) -> str | None:
+    """Return the commit that a checkout is at; `None` if git cannot tell."""
+    shown = git(folder, "rev-parse", "--verify", "HEAD")
+    return None if shown.returncode else shown.stdout.strip()
+
+
 def must(process: subprocess.CompletedProcess[str]) -> None:
     """Raise GitError if the call failed."""
     if process.returncode:

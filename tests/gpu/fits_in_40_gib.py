@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-import transformers
 
 from baldro_ext.tools import framework
 from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
@@ -37,7 +36,7 @@ if device.type == "cuda":
     torch.cuda.set_per_process_memory_fraction(min(1.0, given.gib * 2**30 / whole), device)
 
 model = build_model(SHAPES[given.shape], device, torch.bfloat16)
-checkout = framework.checkout(framework.made_for(transformers.__version__))
+checkout = framework.checkout(framework.made_for())
 batch = Batch(size=1, length=given.length, prompt=given.length // 4, different=32)
 # Within a batch of one sample every weighting is the plain loss.
 method = f"{given.trainer} scope=dataset" if given.trainer.startswith("BalDRO") else given.trainer

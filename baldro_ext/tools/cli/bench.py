@@ -55,7 +55,6 @@ def bench(
         )
     with reported():
         import torch
-        import transformers
 
         from baldro_ext.tools.bench import report
         from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
@@ -67,7 +66,7 @@ def bench(
         _require_known("--bases", chosen, TRAINERS)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # as the framework trains there
-        checkout = framework.checkout(framework.made_for(transformers.__version__))
+        checkout = framework.checkout(framework.made_for())
         sizes = SHAPES[shape] | ({"vocab_size": vocabulary} if vocabulary else {})
         model = build_model(sizes, device, dtype)
         if checkpointing:

@@ -126,5 +126,5 @@ def list_(
     ]
     head = ("name", "commit", "transformers", "lm-eval", "origin", "state", "path")
     typer.echo(tabulate(rows, head, tablefmt="plain", disable_numparse=True))
-    if todo := [gen.name for gen, here in states.items() if here.kind != "installed"]:
-        typer.echo(f"\nInstall the rest, or see what was modified: baldro framework install {' '.join(todo)}", err=True)
+    if rest := [gen.name for gen, here in states.items() if here.kind != "installed"]:
+        typer.echo(f"\nInstall the rest, or see what was modified: baldro framework install {' '.join(rest)}", err=True)

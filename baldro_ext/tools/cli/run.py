@@ -118,7 +118,7 @@ def _checkout(given: Path | None) -> Path:
     from baldro_ext.tools.run import StudyError
 
     if given is None:
-        return framework.checkout(framework.made_for(framework.installed("transformers") or "none"))
+        return framework.checkout(framework.made_for())
     if not (given / "src" / "train.py").is_file():
         raise StudyError(f"{given} is not a checkout of open-unlearning: it has no src/train.py")
     return given.absolute()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
+from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.run import RunResult
 
@@ -36,7 +37,7 @@ def unknown(runs: Iterable[RunResult]) -> list[str]:
     for run in runs:
         if missing := ", ".join(name for name in _TO_KNOW if run.facts[name] is None):
             lines.setdefault(missing, []).append(run.name)
-    return [f"not checked, because unknown for {_shortened(names)}: {missing}" for missing, names in lines.items()]
+    return [f"not checked, because unknown for {shortened(names, 6)}: {missing}" for missing, names in lines.items()]
 
 
 def versions(runs: Sequence[RunResult]) -> list[str]:
@@ -56,11 +57,7 @@ def _difference(
             groups.setdefault(value, []).append(run.name)
     if len(groups) < 2:
         return ""
-    return f"{name}: " + "; ".join(f"{show(value)} in {_shortened(names)}" for value, names in groups.items())
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"{name}: " + "; ".join(f"{show(value)} in {shortened(names, 6)}" for value, names in groups.items())
 
 
 def _ends(indices: tuple[str, ...]) -> str:

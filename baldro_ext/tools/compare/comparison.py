@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from baldro_ext.tools.compare.methods import Method, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
 from baldro_ext.tools.compare.run import RunResult, read_run
 from baldro_ext.tools.compare.statistics import Paired, paired
+from baldro_ext.tools.files import sha256
 
 OWN_BASE = "base"
 """As a baseline: compare each BalDRO method with the plain trainer of its forget loss."""
@@ -166,7 +166,7 @@ def _without_references(runs: list[RunResult]) -> tuple[list[RunResult], Evaluat
 
 def _digest(evaluation: Evaluation) -> str:
     file = evaluation.folder / f"{evaluation.benchmark}_EVAL.json"
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else "no file"
+    return sha256(file.read_bytes())[:12] if file.is_file() else "no file"
 
 
 def _baselines(methods: Sequence[Method], wanted: str | None) -> tuple[dict[str, str], list[str]]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from baldro_ext.balance import forget_balance
 from baldro_ext.tools.compare.errors import BrokenFileError
-from baldro_ext.tools.compare.hydra_record import read_json
+from baldro_ext.tools.compare.hydra_record import read_json, read_json_if_there
 from baldro_ext.tools.compare.metrics import metric
 
 
@@ -69,13 +69,13 @@ def read_evaluation(folder: Path) -> Evaluation:
     if len(benchmarks) > 1:
         raise BrokenFileError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
     evaluation = Evaluation(folder, benchmarks[0] if benchmarks else "")
-    details = _optional(folder / f"{evaluation.benchmark}_EVAL.json")
+    details = read_json_if_there(folder / f"{evaluation.benchmark}_EVAL.json")
     entries = {key: entry for key, entry in details.items() if isinstance(entry, dict)}
     values = {key: entry.get("agg_value") for key, entry in entries.items()}
     if (summary := folder / f"{evaluation.benchmark}_SUMMARY.json").is_file():
         # It leaves out what could not be computed; the details have null there.
         values = {key: None for key, value in values.items() if value is None} | read_json(summary)
-    general = _optional(folder / "LMEval_SUMMARY.json")
+    general = read_json_if_there(folder / "LMEval_SUMMARY.json")
     values |= {key: value for key, value in general.items() if not key.endswith("_stderr")}
     for key, value in values.items():
         if _is_number(value):
@@ -86,10 +86,6 @@ def read_evaluation(folder: Path) -> Evaluation:
         if (samples := _samples(entry)) is not None:
             evaluation.samples[key] = samples
     return evaluation
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
 
 
 def _samples(entry: Mapping[str, Any]) -> pd.Series | None:

@@ -43,6 +43,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json_if_there(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, as `read_json`; empty where there is no file."""
+    return read_json(path) if path.is_file() else {}
+
+
 @dataclass(frozen=True)
 class HydraRecord:
     """What Hydra wrote into `.hydra` for one training or evaluation.

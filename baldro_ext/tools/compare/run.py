@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from baldro_ext.tools.compare.discover import RunFolders, working_folder
 from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.evaluations import Evaluation, checkpoint_step, is_evaluation, read_evaluation
-from baldro_ext.tools.compare.hydra_record import HydraRecord, read_json
+from baldro_ext.tools.compare.hydra_record import HydraRecord, read_json_if_there
+from baldro_ext.tools.files import sha256
 
 NONE = "none"
 # Training arguments that do not change what a run learns, or that are handled separately.
@@ -70,8 +70,8 @@ def read_run(folders: RunFolders) -> RunResult:
         BrokenFileError: A file cannot be read.
     """
     training, evaluating = HydraRecord.of(folders.training), HydraRecord.of(folders.evaluation)
-    study = _optional(folders.evaluation, "study.json")
-    state = _optional(folders.training, "trainer_state.json")
+    study = read_json_if_there(folders.evaluation / "study.json") if folders.evaluation else {}
+    state = read_json_if_there(folders.training / "trainer_state.json") if folders.training else {}
     checkpoints = _checkpoints(folders.training)
     logged = [entry for entry in state.get("log_history", ()) if {"step", "epoch"} <= entry.keys()]
     epochs = {0: 0.0, **{int(entry["step"]): float(entry["epoch"]) for entry in logged}}
@@ -94,10 +94,6 @@ def read_run(folders: RunFolders) -> RunResult:
         versions=study.get("versions") or {},
         missing=tuple(missing),
     )
-
-
-def _optional(folder: Path | None, name: str) -> dict[str, Any]:
-    return read_json(folder / name) if folder and (folder / name).is_file() else {}
 
 
 def _seed(recorded: Any) -> int | None:
@@ -178,6 +174,6 @@ def _retain_logs(
     file = next((start / written for start in starts if start and (start / written).is_file()), None)
     if file is None and optional and "forget_quality" not in evaluation.aggregates:
         return NONE
-    digest = study.get("retain_sha256") or (hashlib.sha256(file.read_bytes()).hexdigest() if file else None)
+    digest = study.get("retain_sha256") or (sha256(file.read_bytes()) if file else None)
     path = Path(written)
     return f"{path.name} of {path.parent.name} (sha256 {digest[:12]})" if digest else f"{written} (no longer there)"

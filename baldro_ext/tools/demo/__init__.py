@@ -25,7 +25,7 @@ def find_checkout(say: Callable[[str], None], requires: Sequence[str] = framewor
         GitError: git is not installed.
     """
     try:
-        generation = framework.made_for(framework.installed("transformers") or "none")
+        generation = framework.made_for()
         if missing := [name for name in requires if framework.installed(name) is None]:
             raise framework.FrameworkError(
                 f"open-unlearning needs {', '.join(missing)}: pip install 'baldro_ext[framework]'"

@@ -113,9 +113,8 @@ def _check_trainers(study: Study, checkout: Path) -> None:
 def _check_free(runs: tuple[Run, ...], runner: Runner) -> None:
     taken = [command.results[0] for run in runs for command in run.commands if runner.is_foreign(command)]
     if taken:
-        more = f" (and {len(taken) - 3} more)" if len(taken) > 3 else ""
         raise NotOursError(
-            f"{', '.join(taken[:3])}{more} in {runner.folder} came from another command line, so nothing was run.\n"
+            f"{suggest.shortened(taken, 3)} in {runner.folder} came from another command line, so nothing was run.\n"
             "Choose another --folder or another label, as in 'again=NPO'; replace them by --overwrite; or name an "
             "evaluation of the retain model that is there by --retain-logs instead of --retain-model."
         )

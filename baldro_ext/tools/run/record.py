@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from baldro_ext.tools.commands import Runner
+from baldro_ext.tools.files import sha256
 from baldro_ext.tools.framework import installed
-from baldro_ext.tools.git import git
+from baldro_ext.tools.git import head
 from baldro_ext.tools.run.study import Run, Study
 
 
@@ -20,6 +20,7 @@ def file(run: Run, runner: Runner) -> Path:
 def write(study: Study, run: Run, runner: Runner) -> None:
     """Write the record of a run that has ended; a value that does not apply or is not known is null."""
     retain, timed = study.retain_file, run.training and not study.every_epoch
+    logs = runner.folder / retain if retain else None
     record = {
         "schema": 1,
         "label": run.method.label if run.method else run.task,
@@ -34,7 +35,7 @@ def write(study: Study, run: Run, runner: Runner) -> None:
         "model": study.model,  # before unlearning; null is the experiment's own
         "model_config": study.model_config or study.benchmark.model,
         "retain_logs": retain,
-        "retain_sha256": _sha256(runner.folder / retain) if retain else None,
+        "retain_sha256": sha256(logs.read_bytes()) if logs and logs.exists() else None,
         "metrics": study.metrics,  # empty is the benchmark's own
         "lm_eval": study.lm_eval,
         "folder": run.model,
@@ -53,12 +54,7 @@ def _training_seconds(model: Path) -> float | None:
     return next((float(entry["train_runtime"]) for entry in reversed(history) if "train_runtime" in entry), None)
 
 
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-
 def _versions(checkout: Path) -> dict[str, str]:
-    found = {name: installed(name) for name in ("baldro-ext", "transformers", "torch")}
-    head = git(checkout, "rev-parse", "--verify", "HEAD")
-    found["open-unlearning"] = None if head.returncode else head.stdout.strip()
+    found: dict[str, str | None] = {name: installed(name) for name in ("baldro-ext", "transformers", "torch")}
+    found["open-unlearning"] = head(checkout)
     return {name: version for name, version in found.items() if version}

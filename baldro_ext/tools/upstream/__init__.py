@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baldro_ext.errors import BaldroError
+from baldro_ext.suggest import shortened
 from baldro_ext.tools.framework import GENERATIONS, PRIMARY
 from baldro_ext.tools.git import git, must
 
@@ -90,10 +91,10 @@ class PullRequest:
         if not changed:
             return False
         if wrong := sorted(path for path in changed if not self._has(path)) or sorted(self.files.keys() - changed):
-            here, more = shlex.quote(str(self.checkout)), f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            here = shlex.quote(str(self.checkout))
             raise RefusedError(
                 f"{self.checkout} differs from commit {BASE.commit[:7]} in other ways than this pull request: "
-                f"{', '.join(wrong[:5])}{more}; nothing was changed\n"
+                f"{shortened(wrong, 5)}; nothing was changed\n"
                 f"Set your changes aside with: git -C {here} stash --include-untracked\n"
                 f"Or use a new working tree: git -C {here} worktree add --detach ../baldro-pr {BASE.commit[:7]}"
             )
