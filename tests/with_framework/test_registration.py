@@ -127,12 +127,13 @@ def test_the_wheel_brings_every_configuration(framework: Framework, tmp_path: Pa
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, built], check=True
     )
-    for there, here in (
-        (site / "baldro_ext" / "configs", ROOT / "configs"),
-        (site / "baldro_ext", ROOT / "baldro_ext"),
-    ):
-        shipped = {path.relative_to(there) for path in there.rglob("*.yaml")}
-        assert shipped >= {path.relative_to(here) for path in here.rglob("*.yaml")}
+    shipped = {path.relative_to(site / "baldro_ext" / "configs") for path in site.glob("baldro_ext/configs/**/*.yaml")}
+    assert shipped == {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
+    proposed = []
+    for root in (site, ROOT):
+        folder = root / "baldro_ext" / "tools" / "upstream" / "pull-request"
+        proposed.append({path.relative_to(folder) for path in folder.rglob("*") if path.suffix not in ("", ".pyc")})
+    assert proposed[0] == proposed[1]
 
     command = [str(framework.checkout / "src" / "train.py"), "trainer=BalDRO_G_SimNPO", "experiment=unlearn/muse"]
     environment = {"PYTHONPATH": str(site)}
