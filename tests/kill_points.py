@@ -32,9 +32,6 @@ from baldro_ext.checkpoint import StateError, step_of
 
 from .tiny import arguments, columns, differing, llama, lora, pairs
 
-# docs/troubleshooting.md: transformers 4.45 with torch 2.6 or later.
-os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-
 CHOICES: dict[str, tuple[Any, ...]] = {
     "scope": ("batch", "dataset"),
     "base": ("NPO", "SimNPO"),

@@ -22,9 +22,6 @@ from baldro_ext import BalDROTrainer, ForgetRetainDataset
 
 from .tiny import arguments, columns, llama, pairs, samples, unanswered
 
-# docs/troubleshooting.md: transformers 4.45 with torch 2.6 or later.
-os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-
 # accelerate 0.34 calls the CPU of each rank cpu:0, and torch 2.13 reads no optimizer to such a place.
 torch.serialization.register_package(
     0, lambda storage: None, lambda storage, place: storage if place == "cpu:0" else None

@@ -30,7 +30,7 @@ from baldro_ext import BalDROTrainer, ForgetRetainDataset, compat
 from baldro_ext.checkpoint import FILE_NAME
 
 from .documents import ROOT
-from .tiny import VOCABULARY, arguments, columns, differing, llama, pairs, samples
+from .tiny import SIZE, arguments, columns, differing, llama, pairs, samples
 
 pytestmark = pytest.mark.transformers
 
@@ -286,15 +286,7 @@ def test_a_compiled_model_is_not_compiled_again_for_each_length(
 
 def test_the_retain_loss_of_a_mixture_of_experts_has_its_load_balancing_loss(tmp_path: Path) -> None:
     config = MixtralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        num_local_experts=4,
-        output_router_logits=True,
-        router_aux_loss_coef=0.5,
+        **SIZE, num_key_value_heads=2, num_local_experts=4, output_router_logits=True, router_aux_loss_coef=0.5
     )
     torch.manual_seed(0)
     trainer = build(tmp_path, model=MixtralForCausalLM(config), base="GradDiff", gamma=0.0)
@@ -382,13 +374,6 @@ def test_the_best_model_is_loaded_at_the_end_and_saved_alone(tmp_path: Path) -> 
     assert all(map(torch.equal, saved.parameters(), trainer.model.parameters()))
 
 
-@pytest.fixture
-def random_states_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    # docs/troubleshooting.md: transformers 4.45 with torch 2.6 or later.
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-
-
-@pytest.mark.usefixtures("random_states_are_read")
 @pytest.mark.parametrize(
     ("skips", "seen_before_each_step"),
     [(True, [6, 9, 0, 3]), (False, [0, 3, 6, 9])],

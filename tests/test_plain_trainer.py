@@ -165,9 +165,7 @@ def test_evaluation_sets_report_their_mean_loss_per_answer_token(build: Any, tok
     assert reported == pytest.approx(sum(expected) / len(expected), rel=1e-4)
 
 
-def test_a_checkpoint_resumes_to_the_same_weights(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # docs/troubleshooting.md: transformers 4.45 with torch 2.6 or later.
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+def test_a_checkpoint_resumes_to_the_same_weights(build: Any, tmp_path: Path) -> None:
     whole = build({"save_steps": 3, "save_strategy": "steps"})
     whole.train()
     rest = build({"save_strategy": "no"})

@@ -48,12 +48,6 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def random_states_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    # docs/troubleshooting.md: transformers 4.45 with torch 2.6 or later.
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-
-
 def build(
     folder: Path, given: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, *, model: Any = None
 ) -> BalDROTrainer:

@@ -20,17 +20,18 @@ torch.set_num_threads(1)
 gc.freeze()
 
 
+SIZE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
 def llama(*, dropout: float = 0.0, seed: int = 0, model: type[LlamaForCausalLM] = LlamaForCausalLM) -> LlamaForCausalLM:
     """Return a model of one layer, whose weights depend on the seed alone."""
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        attention_dropout=dropout,
-    )
+    config = LlamaConfig(**SIZE, max_position_embeddings=64, attention_dropout=dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model(config)
