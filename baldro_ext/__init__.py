@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from baldro_ext.data import encode_answers as encode_answers
     from baldro_ext.open_unlearning.registration import register as register
     from baldro_ext.trainer import BalDROTrainer as BalDROTrainer
+    from baldro_ext.weightings import ChiSquare as ChiSquare
     from baldro_ext.weightings import DonskerVaradhan as DonskerVaradhan
     from baldro_ext.weightings import TopGroup as TopGroup
 
 _HOME = {
     "BalDROTrainer": "baldro_ext.trainer",
+    "ChiSquare": "baldro_ext.weightings",
     "DonskerVaradhan": "baldro_ext.weightings",
     "ForgetRetainCollator": "baldro_ext.data",
     "ForgetRetainDataset": "baldro_ext.data",

@@ -7,23 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, forget_loss
 from baldro_ext.suggest import known
-from baldro_ext.weightings import DonskerVaradhan, TopGroup, Weighting
-
-VARIANTS: dict[str, tuple[type[Weighting], dict[str, str]]] = {
-    "BalDRO_DV": (DonskerVaradhan, {"dv_beta": "beta", "dv_radius": "radius"}),
-    "BalDRO_G": (TopGroup, {"top_fraction": "fraction", "group_size": "size"}),
-}
-"""Each trainer's weighting, and a map from setting names to the weighting's own arguments."""
-
-_PAPER: dict[str, dict[str, Any]] = {"BalDRO_DV": {"dv_beta": 2.0}}
-"""Used if none of the weighting's settings is set; for weightings without defaults."""
+from baldro_ext.weightings import VARIANTS, TopGroup, Weighting
 
 _CHOICES = {
     "retain_loss_type": ("NLL", "KL"),
@@ -41,7 +32,7 @@ class Settings:
     """Everything that defines the loss `gamma * robust forget loss + alpha * retain loss`.
 
     Args:
-        variant: The trainer, a key of `VARIANTS`.
+        variant: The trainer, a key of `weightings.VARIANTS`.
         base: Name of the forget loss, a key of `losses.FORGET_LOSSES`.
         loss: The forget loss, built from its own arguments.
         weighting: The weighting, built from the variant's own settings.
@@ -94,7 +85,7 @@ class Settings:
     def identity(self) -> dict[str, str]:
         """The settings that the saved state of the samples depends on: a run resumes only with the same values."""
         own = {name: getattr(self, name) for name in ("variant", "base", "hardness", "unit", "scope", "retain_batch")}
-        weighting = {key: getattr(self.weighting, name) for key, name in VARIANTS[self.variant][1].items()}
+        weighting = {key: getattr(self.weighting, name) for key, name in self.weighting.settings().items()}
         values = own | asdict(self.loss) | weighting  # type: ignore[call-overload]
         return {key: str(float(value) if isinstance(value, int) else value) for key, value in values.items()}
 
@@ -103,37 +94,45 @@ class Settings:
         """Check the arguments of a trainer and build its settings.
 
         Args:
-            variant: A key of `VARIANTS`.
+            variant: A key of `weightings.VARIANTS`.
             arguments: Values by key of `trainer.method_args`; `None` means not set.
 
         Raises:
             ValueError: A key is unknown, belongs to another variant or loss, or has an invalid value. The message
                 names the key, the reason and what to set instead.
+            ExtensionError: The variant or the forget loss is another package's and cannot be used.
         """
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
-        weighting_class, weighting_names = VARIANTS[variant]
+        weighting_class = VARIANTS[variant]
+        of_weighting = weighting_class.settings()
         given = {key: value for key, value in arguments.items() if value is not None}
-        if not weighting_names.keys() & given.keys():
-            given |= _PAPER.get(variant, {})
         base = given.get("base", cls.base)
-        base_names = argument_names(base)
-        common = {field.name for field in fields(cls)} - {"variant", "loss", "weighting"}
+        own = {field.name: field.default for field in fields(cls) if field.name not in ("variant", "loss", "weighting")}
+        of_loss = {name: getattr(FORGET_LOSSES[base], name, None) for name in argument_names(base)}
+        accepted = own | of_loss | {key: getattr(weighting_class, name, None) for key, name in of_weighting.items()}
+        names = [*own, *of_loss, *of_weighting]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(
+                f"two settings of {variant} with base={base} are called {' and '.join(sorted(twice))}: rename the field of "
+                "the forget loss, or that of the weighting by setting_names"
+            )
         for key in given:
-            if key not in {*common, *base_names, *weighting_names}:
-                raise ValueError(_misplaced(key, variant, base, [*common, *base_names, *weighting_names]))
-        given = {key: _checked(key, value) for key, value in given.items()}
-        loss = forget_loss(base, **{key: given[key] for key in base_names if key in given})
+            if key not in accepted:
+                raise ValueError(_misplaced(key, variant, base, accepted))
+        given = {key: _checked(key, value, accepted[key]) for key, value in given.items()}
+        loss = forget_loss(base, **{key: given[key] for key in of_loss if key in given})
         given.setdefault("hardness", loss.default_hardness)
+        chosen = {name: given[key] for key, name in of_weighting.items() if key in given}
         try:
-            weighting = weighting_class(**{new: given[key] for key, new in weighting_names.items() if key in given})
+            weighting = weighting_class(**chosen) if chosen else weighting_class.default()
         except ValueError as error:
             # Name the settings: the weighting's beta is dv_beta here, and beta is the forget loss's.
-            keys = {new: key for key, new in weighting_names.items()}
-            message = re.sub(rf"\b({'|'.join(keys)})\b", lambda match: keys[match[0]], str(error))
+            keys = {name: key for key, name in of_weighting.items()}
+            message = re.sub(r"\w+", lambda match: keys.get(match[0], match[0]), str(error))
             raise ValueError(f"{variant}: {message}") from None
         settings = cls(
-            variant=variant, loss=loss, weighting=weighting, **{key: given[key] for key in common if key in given}
+            variant=variant, loss=loss, weighting=weighting, **{key: given[key] for key in own if key in given}
         )
         settings._check_combinations()
         return settings
@@ -143,7 +142,7 @@ class Settings:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} cannot weight a loss: use a finite number >= 0")
         if self.unit == "token" and not isinstance(self.loss, TokenAveraged):
-            able = [name for name, loss in FORGET_LOSSES.items() if issubclass(loss, TokenAveraged)]
+            able = [name for name, loss in FORGET_LOSSES.usable().items() if issubclass(loss, TokenAveraged)]
             raise ValueError(
                 f"unit='token' needs a loss that is a mean over tokens ({', '.join(able)}), but {self.base} scores a "
                 "whole answer: use unit=sample"
@@ -170,25 +169,28 @@ class Settings:
             )
 
 
-def _misplaced(key: str, variant: str, base: str, accepted: list[str]) -> str:
+def _misplaced(key: str, variant: str, base: str, accepted: Iterable[str]) -> str:
     """Return an error message for an unknown key, which says where the key belongs if it exists elsewhere."""
-    for other, (_, names) in VARIANTS.items():
-        if key in names:
-            return f"{key} is a setting of {other}, not of {variant}, which takes {' or '.join(VARIANTS[variant][1])}"
-    owners = [name for name in FORGET_LOSSES if key in argument_names(name)]
+    for other, weighting in VARIANTS.usable().items():
+        if key in weighting.settings():
+            taken = " or ".join(VARIANTS[variant].settings()) or "none of its own"
+            return f"{key} is a setting of {other}, not of {variant}, which takes {taken}"
+    owners = [name for name in FORGET_LOSSES.usable() if key in argument_names(name)]
     if owners:
-        own = argument_names(base)
-        taken = ", ".join(own) or "none of its own"
+        taken = ", ".join(argument_names(base)) or "none of its own"
         return f"{key} is an argument of {' and '.join(owners)}, not of base={base}, which takes {taken}"
     return f"{key} is not a setting of {variant} with base={base}: {known(key, accepted)}"
 
 
-def _checked(key: str, value: Any) -> Any:
-    """Check the value of a setting and return it; a number may be text, as on a command line, or `.inf` as in YAML."""
+def _checked(key: str, value: Any, default: Any) -> Any:
+    """Check the value of a setting and return it.
+
+    A number may be text, as on a command line, or `.inf` as in YAML. What is no number by default is left to its class.
+    """
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")
-    elif key not in ("base", "group_size"):
+    elif default is None or type(default) in (int, float):
         if isinstance(value, str):
             with suppress(ValueError):
                 return float(value.lower().replace(".inf", "inf"))

@@ -48,7 +48,7 @@ class Lifecycle(_Host):
     """
 
     variant: str
-    """A key of `baldro_ext.config.VARIANTS`."""
+    """A key of `baldro_ext.weightings.VARIANTS`."""
     host_arguments: ClassVar[frozenset[str]] = frozenset()
     """Keyword arguments of the host's trainer beyond those of `transformers.Trainer`."""
 

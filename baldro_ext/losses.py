@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from baldro_ext import registry
 from baldro_ext.logprobs import AnswerLogProbs
 from baldro_ext.suggest import known
 
@@ -53,7 +54,7 @@ class TokenAveraged(ForgetLoss):
         return self.token_losses(answers).sum(-1) / answers.lengths.clamp(min=1)
 
 
-FORGET_LOSSES: dict[str, type[ForgetLoss]] = {}
+FORGET_LOSSES = registry.Registry[ForgetLoss](registry.FORGET_LOSSES, ForgetLoss)  # type: ignore[type-abstract]
 """The forget losses by name; the names are the values of the setting `base`."""
 
 _Loss = TypeVar("_Loss", bound=type[ForgetLoss])

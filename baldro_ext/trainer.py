@@ -23,7 +23,7 @@ class BalDROTrainer(BalDROMixin, Trainer):
         model: Any causal language model, also with PEFT adapters.
         args: `TrainingArguments`; docs/training_arguments.md lists which are honoured. `remove_unused_columns` is
             treated as false.
-        variant: `BalDRO_DV` or `BalDRO_G`.
+        variant: A key of `baldro_ext.weightings.VARIANTS`: `BalDRO_DV`, `BalDRO_G` or `BalDRO_Chi2`.
         train_dataset: A `baldro_ext.ForgetRetainDataset`, or another dataset of `{"forget": sample, "retain": sample}`
             items whose attribute `forget` holds the forget samples in the order of the items.
         data_collator: Makes `{"forget": batch, "retain": batch}` from items; by default `ForgetRetainCollator`.

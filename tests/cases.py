@@ -15,6 +15,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "DV of SatImp": ("BalDRO_DV", {"base": "SatImp"}),
     "DV of GradDiff over tokens": ("BalDRO_DV", {"base": "GradDiff", "unit": "token"}),
     "DV as released": ("BalDRO_DV", {"dv_beta": -1.0, "retain_reduction": "sequence_sum"}),
+    "chi-square": ("BalDRO_Chi2", {}),
     "G": ("BalDRO_G", {}),
     "G over the set": ("BalDRO_G", {"scope": "dataset"}),
     "G by likelihood": ("BalDRO_G", {"hardness": "nll", "top_fraction": 0.7}),

@@ -46,3 +46,9 @@ def python_blocks() -> list[tuple[str, str]]:
         for _, language, block in _FENCE.findall(path.read_text())
         if language == "python"
     ]
+
+
+def files_of(document: str) -> dict[str, str]:
+    """Return the files that a document shows: fenced blocks whose first line is a comment with nothing but a path."""
+    blocks = (block for _, _, block in _FENCE.findall((ROOT / document).read_text()))
+    return {named[1]: block for block in blocks if (named := re.match(r"# (\S+\.\w+)\n", block))}

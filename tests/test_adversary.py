@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baldro_ext import DonskerVaradhan, TopGroup
+from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.adversary import Adversary, Gather
 from baldro_ext.logprobs import AnswerLogProbs
 from baldro_ext.losses import NPO, ForgetLoss, SimNPO
@@ -166,8 +166,8 @@ def full_set_gradient(method: Method, size: int = SIZE) -> Tensor:
     return gradient
 
 
-WEIGHTINGS = [DonskerVaradhan(beta=0.1), DonskerVaradhan(radius=0.4), TopGroup(0.3)]
-NAMES = ["DV by beta", "DV by radius", "G"]
+WEIGHTINGS = [DonskerVaradhan(beta=0.1), DonskerVaradhan(radius=0.4), TopGroup(0.3), ChiSquare(0.4)]
+NAMES = ["DV by beta", "DV by radius", "G", "chi-square"]
 
 
 @pytest.mark.parametrize("hardness", ["loss", "nll"])

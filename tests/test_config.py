@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from baldro_ext import DonskerVaradhan, TopGroup
+from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.config import Settings
 from baldro_ext.losses import FORGET_LOSSES, NPO, SatImp, SimNPO
 
@@ -26,6 +26,7 @@ def test_defaults_are_the_base_losses_own() -> None:
     assert Settings.parse("BalDRO_G", {"base": "SatImp"}).loss == SatImp(beta1=5.0, beta2=1.0)
     assert Settings.parse("BalDRO_G", {}).weighting == TopGroup(0.5)
     assert Settings.parse("BalDRO_DV", {}).weighting == DonskerVaradhan(beta=2.0)
+    assert Settings.parse("BalDRO_Chi2", {}).weighting == ChiSquare(0.5)
 
 
 def test_null_means_not_set() -> None:
@@ -53,6 +54,8 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
         ("BalDRO_DV", {"dv_radius": -1.0}, ["dv_radius=-1.0", ">= 0"]),
         ("BalDRO_DV", {"dv_beta": "two"}, ["dv_beta='two'", "2.0, 1e-1 or .inf"]),
         ("BalDRO_DV", {"dv_beta": True}, ["dv_beta=True"]),
+        ("BalDRO_Chi2", {"chi2_radius": -1.0}, ["chi2_radius=-1.0", ">= 0", "such as 0.5"]),
+        ("BalDRO_Chi2", {"dv_radius": 1.0}, ["setting of BalDRO_DV", "BalDRO_Chi2", "chi2_radius"]),
         ("BalDRO_G", {"top_fraction": 0}, ["top_fraction=0", "(0, 1]"]),
         ("BalDRO_G", {"top_fraction": 1.5}, ["top_fraction=1.5"]),
         ("BalDRO_G", {"group_size": "ceil"}, ["group_size='ceil'", "'exact' or 'floor'"]),

@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 from torch import Tensor, nn
 
-from baldro_ext import DonskerVaradhan, TopGroup
+from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.adversary import Adversary
 from baldro_ext.data import SAMPLES, Samples
 from baldro_ext.logprobs import IGNORE_INDEX, AnswerForward, AnswerLogProbs, AnswerPositions, rows_of
@@ -150,6 +150,7 @@ WEIGHTINGS: dict[str, Callable[[random.Random], Weighting]] = {
     "DV by radius": lambda rng: DonskerVaradhan(radius=rng.choice([10 ** rng.uniform(-6, 0.3)] * 5 + [0.0, 5.0, 50.0])),
     "G exact": lambda rng: TopGroup(some_fraction(rng)),
     "G floor": lambda rng: TopGroup(some_fraction(rng), "floor"),
+    "chi-square": lambda rng: ChiSquare(rng.choice([10 ** rng.uniform(-6, 0.3)] * 4 + [0.0, 5.0, 50.0])),
 }
 PLACES = [("sample", "batch"), ("sample", "dataset"), ("token", "batch")]
 COMBINATIONS = [
@@ -339,6 +340,8 @@ def worst_case(weighting: Weighting, l: Array) -> tuple[Array, float]:  # noqa: 
     even = np.full(n, 1 / n)
     if isinstance(weighting, TopGroup):
         w = filled(l, weighting)
+    elif isinstance(weighting, ChiSquare):
+        w = even if weighting.radius == 0 else within_ball(l, weighting.radius)
     elif weighting.beta is not None:
         if math.isinf(weighting.beta):
             return even, l.mean()
@@ -382,6 +385,27 @@ def tilted_to(l: Array, radius: float) -> Array:  # noqa: E741
         high += 1
     e = np.exp(np.exp(brentq(excess, low, high, xtol=1e-14, maxiter=500)) * d)
     return e / e.sum()
+
+
+def within_ball(l: Array, radius: float) -> Array:  # noqa: E741
+    """Find the distance from the largest loss at which weights end, by root finding, or put all on the largest."""
+    n, d = len(l), l.max() - l
+    if radius >= (n / (d == 0).sum() - 1) / 2 * (1 - 1e-13):
+        return (d == 0) / (d == 0).sum()
+
+    def at(log_reach: float) -> Array:
+        w = np.maximum(0, 1 - d / np.exp(log_reach))
+        return w / w.sum()
+
+    def excess(log_reach: float) -> float:
+        return float(((n * at(log_reach) - 1) ** 2).sum() / (2 * n)) - radius
+
+    low = high = math.log(d.max())
+    while excess(low) < 0:
+        low -= 1
+    while excess(high) > 0:
+        high += 1
+    return at(brentq(excess, low, high, xtol=1e-15, maxiter=500))
 
 
 @dataclass(frozen=True)
@@ -639,7 +663,8 @@ def test_the_cases_hold_what_they_are_meant_to() -> None:
         again = len(case.index) - len(set(case.index))
         before = [loss for loss in case.losses if math.isfinite(loss)]
         rule: Any = case.weighting
-        by_beta, by_radius = getattr(rule, "beta", None) is not None, getattr(rule, "radius", None) is not None
+        soft, ball = isinstance(rule, DonskerVaradhan), isinstance(rule, ChiSquare)
+        by_beta, by_radius = soft and rule.beta is not None, soft and rule.radius is not None
         features = {
             **{str(dtype): case.dtype is dtype for dtype in DTYPES},
             **{model.__name__: case.model is model for model in MODELS},
@@ -659,6 +684,9 @@ def test_the_cases_hold_what_they_are_meant_to() -> None:
             "radius 0": by_radius and rule.radius == 0,
             "radius between": by_radius and 0 < rule.radius < 2,
             "radius beyond log n": by_radius and rule.radius >= 5,
+            "ball of one point": ball and rule.radius == 0,
+            "ball between": ball and 0 < rule.radius < 2,
+            "ball of everything": ball and rule.radius >= 5,
             "group of all": isinstance(rule, TopGroup) and rule.fraction == 1,
             "group of some": isinstance(rule, TopGroup) and rule.fraction < 1,
             "ties before": case.scope == "dataset" and len(set(before)) < len(before),

@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
-from baldro_ext import DonskerVaradhan, TopGroup
+from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.report import diagnostics
 from baldro_ext.weightings import Weighting
 
@@ -31,6 +32,7 @@ LOSSES = {
 }
 BETAS = [1e-4, 0.01, 1.0, 2.0, 100.0, 1e6, -1.0, -1e-3]
 RADII = [0.0, 1e-8, 0.01, 0.5, 1.0, 5.0]
+CHI2_RADII = [1e-8, 0.01, 0.1, 0.5, 1.0, 3.0]
 FRACTIONS = [0.01, 0.1, 0.25, 0.3, 0.5, 0.75, 0.999, 1.0]
 
 finite_losses = st.lists(st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False), min_size=1, max_size=30)
@@ -38,6 +40,7 @@ weightings = st.one_of(
     st.builds(DonskerVaradhan, beta=st.floats(1e-4, 1e6) | st.just(math.inf)),
     st.builds(lambda radius: DonskerVaradhan(radius=radius), st.floats(0, 5)),
     st.builds(TopGroup, fraction=st.floats(0.01, 1), size=st.sampled_from(["exact", "floor"])),
+    st.builds(ChiSquare, st.floats(0, 10)),
 )
 
 
@@ -135,6 +138,95 @@ def test_whole_groups_are_not_spoilt_by_rounding() -> None:
     assert (TopGroup(0.1).weights(losses) > 0).sum() == 3
 
 
+def oracle_ball(losses: list[float], radius: float) -> list[mpmath.mpf]:
+    """Weights `max(0, l - eta)`, normalised, with the threshold found by halving an interval, or even on the maxima."""
+    l, n = [mpmath.mpf(x) for x in losses], len(losses)  # noqa: E741
+    largest, ties = max(l), losses.count(max(losses))
+
+    def at(eta: mpmath.mpf) -> list[mpmath.mpf]:
+        w = [max(mpmath.mpf(0), x - eta) for x in l]
+        return [x / mpmath.fsum(w) for x in w]
+
+    def divergence(w: list[mpmath.mpf]) -> mpmath.mpf:
+        return mpmath.fsum((n * x - 1) ** 2 for x in w) / (2 * n)
+
+    if divergence(even := [mpmath.mpf(int(x == largest)) / ties for x in l]) <= radius:
+        return even
+    below, above = min(l) - 1, largest
+    while divergence(at(below)) > radius:
+        below -= 2 * (largest - below)
+    for _ in range(200):
+        middle = (below + above) / 2
+        below, above = (middle, above) if divergence(at(middle)) <= radius else (below, middle)
+    return at(below)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("radius", CHI2_RADII)
+@pytest.mark.parametrize("name", LOSSES)
+def test_chi_square_weights_rise_from_the_threshold_where_the_radius_is_met(
+    name: str, radius: float, dtype: torch.dtype
+) -> None:
+    losses = torch.tensor(LOSSES[name], dtype=dtype)
+    weights = oracle_ball(losses.tolist(), radius)
+    found = ChiSquare(radius).worst_case(losses)
+    scale = 1.0 if dtype is torch.float64 else 1e8
+    assert_close(found.weights, weights, scale, 1e-9 if dtype is torch.float64 else 1e-6)
+    value = mpmath.fsum(w * mpmath.mpf(x) for w, x in zip(weights, losses.tolist(), strict=True))
+    assert_close(found.value, value, float(losses.abs().max()) * scale, 1e-6)
+
+
+@given(losses=st.lists(st.integers(-3, 3), min_size=2, max_size=6), radius=st.floats(0.01, 4))
+def test_no_distribution_in_the_chi_square_ball_is_worse(losses: list[int], radius: float) -> None:
+    l, n = np.array(losses, dtype=float), len(losses)  # noqa: E741
+    found = ChiSquare(radius).weights(torch.tensor(l)).numpy()
+    assert ((n * found - 1) ** 2).sum() / (2 * n) <= radius * (1 + 1e-9)
+    best = minimize(
+        lambda q: -q @ l,
+        np.full(n, 1 / n),
+        jac=lambda q: -l,
+        bounds=[(0, 1)] * n,
+        constraints=[
+            {"type": "eq", "fun": lambda q: q.sum() - 1, "jac": lambda q: np.ones(n)},
+            {
+                "type": "ineq",
+                "fun": lambda q: radius - ((n * q - 1) ** 2).sum() / (2 * n),
+                "jac": lambda q: -(n * q - 1),
+            },
+        ],
+        method="SLSQP",
+    )
+    assert found @ l >= -best.fun - 1e-5
+
+
+@given(
+    losses=st.lists(st.floats(-100, 100), min_size=2, max_size=20),
+    radius=st.floats(0.01, 5),
+    scale=st.floats(1e-3, 1e3),
+)
+def test_chi_square_weights_are_monotone_and_free_of_unit_and_shift(
+    losses: list[float], radius: float, scale: float
+) -> None:
+    l = torch.tensor(losses, dtype=torch.float64).round(decimals=3)  # noqa: E741
+    here, there = (ChiSquare(radius).weights(x) for x in (l, l * scale + 7))
+    torch.testing.assert_close(here, there, rtol=1e-5, atol=1e-6)
+    assert (here[l.argsort()].diff() >= 0).all()
+
+
+def test_the_default_chi_square_radius_keeps_half_of_the_samples_effective() -> None:
+    weights = ChiSquare().weights(torch.tensor(LOSSES["npo"], dtype=torch.float64))
+    assert diagnostics(weights)["effective_sample_size"] == pytest.approx(8 / 2)
+
+
+@pytest.mark.parametrize("small", [1e-12, 1e-200])
+def test_chi_square_tells_differences_apart_that_are_tiny_beside_others(small: float) -> None:
+    losses = torch.tensor([0.0, -small, -2 * small, -1.0], dtype=torch.float64)
+    # Three weigh something, and n sum q^2 = 1.5 = (4 / 3) (1 + variance / (reach - mean)^2), of the distances 0, 1 and 2.
+    reach = 1 + math.sqrt(2 / 3 / 0.125)
+    expected = np.array([reach, reach - 1, reach - 2, 0]) / (3 * reach - 3)
+    np.testing.assert_allclose(ChiSquare(0.25).weights(losses), expected, rtol=1e-9)
+
+
 @given(losses=finite_losses, weighting=weightings)
 def test_every_rule_gives_a_distribution_whose_value_lies_between_mean_and_maximum(
     losses: list[float], weighting: Weighting
@@ -156,7 +248,7 @@ def test_every_rule_ignores_the_order_of_the_samples(losses: list[float], weight
 
 @pytest.mark.parametrize(
     "mean",
-    [DonskerVaradhan(beta=math.inf), DonskerVaradhan(radius=0), TopGroup(1), TopGroup(1, "floor")],
+    [DonskerVaradhan(beta=math.inf), DonskerVaradhan(radius=0), TopGroup(1), TopGroup(1, "floor"), ChiSquare(0)],
     ids=str,
 )
 def test_limits_are_the_mean(mean: Weighting) -> None:
@@ -168,7 +260,7 @@ def test_limits_are_the_mean(mean: Weighting) -> None:
 
 @pytest.mark.parametrize(
     "weighting",
-    [DonskerVaradhan(beta=2.0), DonskerVaradhan(beta=-1.0), DonskerVaradhan(radius=0.3), TopGroup(0.4)],
+    [DonskerVaradhan(beta=2.0), DonskerVaradhan(beta=-1.0), DonskerVaradhan(radius=0.3), TopGroup(0.4), ChiSquare()],
     ids=str,
 )
 def test_gradient_is_the_weights(weighting: Weighting) -> None:
@@ -218,6 +310,8 @@ def test_losses_in_half_precision_are_refused() -> None:
         (lambda: DonskerVaradhan(beta=math.nan), "beta=nan has no worst case"),
         (lambda: DonskerVaradhan(radius=-0.1), "radius=-0.1 is not a KL divergence"),
         (lambda: DonskerVaradhan(radius=math.inf), "radius=inf is not a KL divergence"),
+        (lambda: ChiSquare(-0.1), "radius=-0.1 is not a chi-square divergence: use a number >= 0"),
+        (lambda: ChiSquare(math.inf), "radius=inf is not a chi-square divergence"),
         (lambda: TopGroup(0), r"fraction=0 is not a share of the samples: use a number in \(0, 1\]"),
         (lambda: TopGroup(1.2), r"fraction=1.2 is not a share"),
         (lambda: TopGroup(0.5, "ceil"), "size='ceil' is unknown"),  # type: ignore[arg-type]

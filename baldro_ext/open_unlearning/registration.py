@@ -12,6 +12,8 @@ from pathlib import Path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 
+from baldro_ext.registry import config_folders
+
 
 def config_directory() -> Path:
     """Return the folder of the extension's YAML files, in a wheel or an editable install."""
@@ -26,10 +28,15 @@ def open_unlearning_is_loaded() -> bool:
 
 
 def add_to(search_path: ConfigSearchPath) -> None:
-    """Register trainers, metric and resolvers, and append the configurations to a Hydra search path unless present."""
+    """Register trainers, metric and resolvers, and append the configurations to a Hydra search path unless present.
+
+    After ours come those of packages that add a forget loss or a weighting.
+    """
     register_classes()
     if not _is_on(search_path):
         search_path.append("baldro_ext", f"file://{config_directory()}")
+        for folder in config_folders():
+            search_path.append(folder.parent.name, f"file://{folder}")
 
 
 def register() -> None:

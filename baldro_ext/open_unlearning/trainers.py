@@ -14,6 +14,7 @@ from trainer import TRAINER_REGISTRY
 from trainer.unlearn.grad_diff import GradDiff
 
 from baldro_ext.mixin import BalDROMixin, Batch
+from baldro_ext.weightings import VARIANTS
 
 logger = logging.getLogger(__name__)
 
@@ -43,22 +44,14 @@ class _BalDRO(BalDROMixin, GradDiff):
             return self.log_likelihoods(self.ref_model, forget_inputs)
 
 
-class BalDRO_DV(_BalDRO):  # noqa: N801  the name in trainer=...
-    """BalDRO-DV: the Donsker-Varadhan soft maximum over the forget samples."""
-
-    variant = "BalDRO_DV"
-
-
-class BalDRO_G(_BalDRO):  # noqa: N801
-    """BalDRO-G: the mean over the worst group of forget samples."""
-
-    variant = "BalDRO_G"
-
-
 def register() -> None:
-    """Register the trainers with the framework as `trainer.handler`."""
-    for trainer_class in (BalDRO_DV, BalDRO_G):
-        TRAINER_REGISTRY[trainer_class.__name__] = trainer_class
+    """Register a trainer per weighting with the framework, as `trainer.handler`.
+
+    Ours replace any of the same name. Those of other packages never replace the framework's.
+    """
+    for name in VARIANTS:
+        if name in VARIANTS.data or name not in TRAINER_REGISTRY:
+            TRAINER_REGISTRY[name] = type(name, (_BalDRO,), {"variant": name, "__module__": __name__})
 
 
 def _refuse_empty_forget_set(train_dataset: Any) -> None:

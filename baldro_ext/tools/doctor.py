@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from baldro_ext.registry import ExtensionError
 from baldro_ext.tools.framework import GENERATIONS, REQUIRES, Generation, installed, location, state
 from baldro_ext.tools.git import head
 
@@ -44,6 +45,7 @@ class Environment:
             the folder is no checkout.
         plugin: Whether src/train.py of that checkout, or else of a cached one, finds this extension; the last line of
             its output if it does not start; None if there is no checkout to ask.
+        others: The forget losses and weightings of other packages, by name: empty, or why it cannot be used.
     """
 
     python: str
@@ -53,6 +55,7 @@ class Environment:
     cached: tuple[str, ...]
     checkout: str | None = None
     plugin: bool | str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def inspect_environment(folder: Path) -> Environment:
         cached=tuple(gen.name for gen in cached),
         checkout=commit,
         plugin=_plugin(askable[0]) if askable else None,
+        others=_others() if "torch" in versions else {},
     )
 
 
@@ -135,6 +139,10 @@ def _checkouts(here: Environment) -> Iterator[Check]:
     else:
         fix = f"{_INSTALL} in the environment that runs src/train.py"
         yield _fails("Hydra plugin", "not active: trainer=BalDRO_DV is not found", fix)
+    if usable := [name for name, problem in here.others.items() if not problem]:
+        yield _ok("from other packages", ", ".join(usable))
+    for problem in filter(None, here.others.values()):
+        yield _note("from other packages", problem)
 
 
 def _devices(here: Environment) -> Iterator[Check]:
@@ -177,6 +185,16 @@ def _gpus() -> tuple[str, ...]:
     except (ImportError, OSError):  # src/train.py says why
         return ()
     return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+
+def _others() -> dict[str, str]:
+    try:
+        from baldro_ext.losses import FORGET_LOSSES
+        from baldro_ext.weightings import VARIANTS
+    except (ImportError, OSError):  # as _gpus
+        return {}
+    found = FORGET_LOSSES.others() | VARIANTS.others()
+    return {name: str(entry) if isinstance(entry, ExtensionError) else "" for name, entry in sorted(found.items())}
 
 
 def _plugin(checkout: Path) -> bool | str:

@@ -15,7 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import baldro_ext
-from baldro_ext.config import VARIANTS, Settings
+from baldro_ext.config import Settings
+from baldro_ext.weightings import VARIANTS
 
 checkout = sys.argv[1]
 sys.path.insert(0, f"{checkout}/src")

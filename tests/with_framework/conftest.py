@@ -43,9 +43,9 @@ class Framework:
     checkout: Path
     folder: Path
 
-    def train(self, *overrides: str, common: tuple[str, ...] = TRAIN) -> str:
+    def train(self, *overrides: str, common: tuple[str, ...] = TRAIN, env: dict[str, str] | None = None) -> str:
         """Run `python src/train.py`; return its output."""
-        return self.run(str(self.checkout / "src" / "train.py"), *overrides, *common)
+        return self.run(str(self.checkout / "src" / "train.py"), *overrides, *common, env=env)
 
     def train_on(self, processes: int, *overrides: str) -> str:
         """Run `accelerate launch src/train.py` on several processes; return its output.

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from baldro_ext import suggest
 from baldro_ext.open_unlearning.registration import config_directory
+from baldro_ext.registry import config_folders
 from baldro_ext.tools.commands import Command, RunError, Runner
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.run import record
@@ -103,7 +104,7 @@ def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
 
 
 def _check_trainers(study: Study, checkout: Path) -> None:
-    folders = (checkout / "configs", config_directory())
+    folders = (checkout / "configs", config_directory(), *config_folders())
     known = {path.stem for folder in folders for path in (folder / "trainer").glob("*.yaml")}
     for method in study.methods:
         if method.trainer not in known:
