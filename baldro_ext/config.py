@@ -104,33 +104,24 @@ class Settings:
         """
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
-        weighting_class = VARIANTS[variant]
-        of_weighting = weighting_class.settings()
         given = {key: value for key, value in arguments.items() if value is not None}
-        base = given.get("base", cls.base)
+        base, of_weighting = given.get("base", cls.base), VARIANTS[variant].settings()
         own = {field.name: field.default for field in fields(cls) if field.name not in ("variant", "loss", "weighting")}
         of_loss = {name: getattr(FORGET_LOSSES[base], name, None) for name in argument_names(base)}
-        accepted = own | of_loss | {key: getattr(weighting_class, name, None) for key, name in of_weighting.items()}
+        defaults = own | of_loss | {key: getattr(VARIANTS[variant], name, None) for key, name in of_weighting.items()}
         names = [*own, *of_loss, *of_weighting]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
-                f"two settings of {variant} with base={base} are called {' and '.join(sorted(twice))}: rename the field of "
+                f"two settings of {variant} with base={base} are named {', '.join(sorted(twice))}: rename the field of "
                 "the forget loss, or that of the weighting by setting_names"
             )
         for key in given:
-            if key not in accepted:
-                raise ValueError(_misplaced(key, variant, base, accepted))
-        given = {key: _checked(key, value, accepted[key]) for key, value in given.items()}
+            if key not in defaults:
+                raise ValueError(_misplaced(key, variant, base, names))
+        given = {key: _checked(key, value, defaults[key]) for key, value in given.items()}
         loss = forget_loss(base, **{key: given[key] for key in of_loss if key in given})
         given.setdefault("hardness", loss.default_hardness)
-        chosen = {name: given[key] for key, name in of_weighting.items() if key in given}
-        try:
-            weighting = weighting_class(**chosen) if chosen else weighting_class.default()
-        except ValueError as error:
-            # Name the settings: the weighting's beta is dv_beta here, and beta is the forget loss's.
-            keys = {name: key for key, name in of_weighting.items()}
-            message = re.sub(r"\w+", lambda match: keys.get(match[0], match[0]), str(error))
-            raise ValueError(f"{variant}: {message}") from None
+        weighting = _weighting(variant, {name: given[key] for key, name in of_weighting.items() if key in given})
         settings = cls(
             variant=variant, loss=loss, weighting=weighting, **{key: given[key] for key in own if key in given}
         )
@@ -167,6 +158,18 @@ class Settings:
                 f"retain_batch='matched' cuts the retain batch to the size of the forget group, but {self.variant} "
                 "has no group of fixed size: use retain_batch=full"
             )
+
+
+def _weighting(variant: str, arguments: dict[str, Any]) -> Weighting:
+    """Build a variant's weighting; its errors name settings instead of fields."""
+    weighting = VARIANTS[variant]
+    try:
+        return weighting(**arguments) if arguments else weighting.default()
+    except ValueError as error:
+        # The weighting's beta is dv_beta here, and beta is the forget loss's.
+        keys = {name: key for key, name in weighting.settings().items()}
+        message = re.sub(r"\w+", lambda match: keys.get(match[0], match[0]), str(error))
+        raise ValueError(f"{variant}: {message}") from None
 
 
 def _misplaced(key: str, variant: str, base: str, accepted: Iterable[str]) -> str:

@@ -56,6 +56,7 @@ def test_a_healthy_environment_needs_no_fix() -> None:
         ({"plugin": False}, "fails", "Hydra plugin", "in the environment that runs src/train.py"),
         ({"plugin": "ImportError: x"}, "fails", "Hydra plugin", "above"),
         ({"plugin": None}, "note", "Hydra plugin", ""),
+        ({"others": {"Theirs": "cannot be imported"}}, "note", "from other packages", ""),
         ({"gpus": ()}, "note", "GPU", "+hardware=cpu"),
         (without("flash-attn"), "fails", "flash-attn", "attn_implementation=sdpa"),
         (without("bitsandbytes"), "fails", "bitsandbytes", "trainer.args.optim=adamw_torch"),

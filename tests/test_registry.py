@@ -122,5 +122,5 @@ class Theirs(TopGroup):
 """
     add(weighting, weightings="Theirs")
     assert Settings.parse("Theirs", {"base": "SatImp", "steep": True, "beta": 2}).identity["beta"] == "2.0"
-    with pytest.raises(ValueError, match=r"of Theirs with base=NPO are called beta: rename"):
+    with pytest.raises(ValueError, match=r"of Theirs with base=NPO are named beta: rename"):
         Settings.parse("Theirs", {"base": "NPO"})
