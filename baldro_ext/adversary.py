@@ -186,24 +186,19 @@ class Adversary:
         gradient[mask] = weights
         return Weights(value, gradient, weights, float(loss[mask].mean()))
 
-    def score(
-        self, state: SampleState, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, sums: Tensor
-    ) -> None:
+    def score(self, state: SampleState, index: Tensor, labeled: Tensor, numbers: Tensor) -> None:
         """Record the results of a scoring pass on all ranks.
 
         Args:
             state: Written to.
             index: `(B,)` int64 on the CPU, the samples' positions in the forget set; B may differ between ranks.
             labeled: `(B,)` bool on the CPU, whether they have an answer.
-            losses: `(B,)`, on any device.
-            hardness: `(B,)`, on the same device.
-            sums: `(B,)` log-likelihoods of the answers in nats; stored if the state keeps a reference.
+            numbers: `(B, 3)` on any device: losses, hardness, and what the state keeps as reference, if anything.
 
         Raises:
             ValueError: Losses are not finite; the message names the samples.
         """
-        host = torch.stack([index, labeled.long()], 1)
-        table, _ = self._rows_of_all(host, torch.stack([losses, hardness, sums], 1))
+        table, _ = self._rows_of_all(torch.stack([index, labeled.long()], 1), numbers)
         where, answered = table[:, 0].long(), table[:, 1] > 0
         _require_finite(where[answered], *table[answered, 2:].unbind(1))
         state.record(where[answered], table[answered, 2], table[answered, 3])

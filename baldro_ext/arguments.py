@@ -144,17 +144,18 @@ def refuse_a_model_without_its_run(checkpoint: Path) -> None:
         )
 
 
-def refuse_one_sample(variant: str, samples: int) -> None:
-    """Check the number of samples that the worst case within a batch is chosen from.
+def refuse_one_sample(settings: Any, samples: int) -> None:
+    """Check the number of samples, on all ranks, that the worst case within a batch is chosen from.
 
     Raises:
         ValueError: It is 1.
     """
-    if samples == 1:
+    choosing = settings.scope == "batch" and not settings.weighting.is_mean
+    if samples == 1 and choosing and (settings.unit == "sample" or settings.hardness == "nll"):
         raise ValueError(
-            f"per_device_train_batch_size=1 with scope=batch leaves {variant} one sample to choose the worst from, so "
-            "it would silently train as the base loss: set scope=dataset to choose from the whole forget set, or "
-            "per_device_train_batch_size=2 or more"
+            f"per_device_train_batch_size=1 with scope=batch leaves {settings.variant} one sample to choose the worst "
+            "from, so it would silently train as the base loss: set scope=dataset to choose from the whole forget set, "
+            "or per_device_train_batch_size=2 or more"
         )
 
 

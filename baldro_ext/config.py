@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
-from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, forget_loss
+from baldro_ext.answers import Needs
+from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, argument_types, forget_loss
 from baldro_ext.suggest import known
 from baldro_ext.weightings import VARIANTS, TopGroup, Weighting
 
 _CHOICES = {
-    "retain_loss_type": ("NLL", "KL"),
+    "retain_loss_type": ("NLL", "KL", "EMBED_DIFF"),
     "hardness": ("loss", "nll"),
     "unit": ("sample", "token"),
     "retain_reduction": ("token_mean", "sequence_sum"),
@@ -38,7 +40,8 @@ class Settings:
         weighting: The weighting, built from the variant's own settings.
         gamma: Weight of the forget loss, at least 0 (the paper's lambda is `alpha / gamma`).
         alpha: Weight of the retain loss, at least 0.
-        retain_loss_type: `NLL`, or `KL` to the model before unlearning.
+        retain_loss_type: `NLL`; `KL` to the model before unlearning; or `EMBED_DIFF`, the distance of the activations
+            that RMU reads from those before unlearning.
         hardness: What the worst case is chosen by: `loss`, or `nll` for the mean log-probability per answer token;
             defaults to the forget loss's own choice.
         unit: What the worst case ranges over: `sample` or `token`.
@@ -48,8 +51,8 @@ class Settings:
             released group trainers.
         scope: `batch`: the worst case over the samples of one forward pass on all ranks, as in the released code;
             `dataset`: over the whole forget set, by the latest loss of each sample.
-        reference: How NPO's reference log-likelihoods are obtained: `precomputed` before the first step, or `live`
-            from a copy of the model, as in open-unlearning.
+        reference: How the reference log-likelihoods of NPO are obtained: `precomputed` before the first step, or `live`
+            from the model before unlearning, as in open-unlearning; those of DPO are always `live`.
     """
 
     variant: str
@@ -58,7 +61,7 @@ class Settings:
     weighting: Weighting
     gamma: float = 1.0
     alpha: float = 1.0
-    retain_loss_type: Literal["NLL", "KL"] = "NLL"
+    retain_loss_type: Literal["NLL", "KL", "EMBED_DIFF"] = "NLL"
     hardness: Literal["loss", "nll"] = "loss"
     unit: Literal["sample", "token"] = "sample"
     retain_reduction: Literal["token_mean", "sequence_sum"] = "token_mean"
@@ -79,7 +82,21 @@ class Settings:
     @property
     def needs_model_before(self) -> bool:
         """Whether each step runs the model before unlearning, too."""
-        return self.retain_loss_type == "KL" or (self.loss.needs_reference and self.reference == "live")
+        live = self.loss.needs_reference and self.reference == "live"
+        return self.retain_loss_type != "NLL" or live or self.loss.needs.before
+
+    @property
+    def needs(self) -> Needs:
+        """What is read of each pass over forget samples."""
+        needs = self.loss.needs
+        return replace(needs, log_probs=True) if self.hardness == "nll" else needs
+
+    @property
+    def retain_needs(self) -> Needs:
+        """What is read of each pass over retain samples."""
+        if self.retain_loss_type == "EMBED_DIFF":
+            return Needs(log_probs=False, activations=self.loss.needs.activations, before=True)
+        return Needs()
 
     @property
     def identity(self) -> dict[str, str]:
@@ -105,10 +122,11 @@ class Settings:
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
         given = {key: value for key, value in arguments.items() if value is not None}
-        base, of_weighting = given.get("base", cls.base), VARIANTS[variant].settings()
+        base, of_weighting = _checked("base", given.get("base", cls.base), "str"), VARIANTS[variant].settings()
         own = {field.name: field.default for field in fields(cls) if field.name not in ("variant", "loss", "weighting")}
-        of_loss = {name: getattr(FORGET_LOSSES[base], name, None) for name in argument_names(base)}
-        defaults = own | of_loss | {key: getattr(VARIANTS[variant], name, None) for key, name in of_weighting.items()}
+        kinds = {key: _kind(default) for key, default in own.items()}
+        kinds |= {key: _kind(getattr(VARIANTS[variant], name, None)) for key, name in of_weighting.items()}
+        of_loss = argument_types(base)
         names = [*own, *of_loss, *of_weighting]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
@@ -116,11 +134,12 @@ class Settings:
                 "the forget loss, or that of the weighting by setting_names"
             )
         for key in given:
-            if key not in defaults:
+            if key not in names:
                 raise ValueError(_misplaced(key, variant, base, names))
-        given = {key: _checked(key, value, defaults[key]) for key, value in given.items()}
+        given = {key: _checked(key, value, (kinds | of_loss)[key]) for key, value in given.items()}
         loss = forget_loss(base, **{key: given[key] for key in of_loss if key in given})
         given.setdefault("hardness", loss.default_hardness)
+        given.setdefault("reference", cls.reference if loss.reference_is_fixed else "live")
         weighting = _weighting(variant, {name: given[key] for key, name in of_weighting.items() if key in given})
         settings = cls(
             variant=variant, loss=loss, weighting=weighting, **{key: given[key] for key in own if key in given}
@@ -147,6 +166,16 @@ class Settings:
             raise ValueError(
                 "retain_batch='matched' follows the group of a batch, but with scope='dataset' a batch may hold none "
                 "of the group: use retain_batch=full or scope=batch"
+            )
+        if self.reference == "precomputed" and not self.loss.reference_is_fixed:
+            raise ValueError(
+                f"reference='precomputed' keeps one number per sample, but {self.base} may read another second answer "
+                "each time: use reference=live (adapters, as with +peft=lora, avoid the copy of the model)"
+            )
+        if self.retain_loss_type == "EMBED_DIFF" and self.loss.needs.activations is None:
+            raise ValueError(
+                f"retain_loss_type='EMBED_DIFF' compares the activations that RMU reads, but {self.base} reads none: "
+                "use retain_loss_type=NLL or KL, or base=RMU"
             )
         if self.retain_reduction == "sequence_sum" and self.retain_loss_type != "NLL":
             raise ValueError(
@@ -185,18 +214,42 @@ def _misplaced(key: str, variant: str, base: str, accepted: Iterable[str]) -> st
     return f"{key} is not a setting of {variant} with base={base}: {known(key, accepted)}"
 
 
-def _checked(key: str, value: Any, default: Any) -> Any:
-    """Check the value of a setting and return it.
+def _kind(default: Any) -> str:
+    return "float" if default is None or type(default) in (int, float) else type(default).__name__
 
-    A number may be text, as on a command line, or `.inf` as in YAML. What is no number by default is left to its class.
-    """
+
+def _checked(key: str, value: Any, kind: str) -> Any:
+    """Check the value of a setting and return it; a kind is the type's name, and others are left to their class."""
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")
-    elif default is None or type(default) in (int, float):
-        if isinstance(value, str):
-            with suppress(ValueError):
-                return float(value.lower().replace(".inf", "inf"))
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{key}={value!r} is not a number: write it as 2.0, 1e-1 or .inf")
+    elif kind.startswith(("int", "float")):
+        return _number(key, value, whole=kind.startswith("int"))
+    elif kind == "str" and not isinstance(value, str):
+        raise ValueError(f"{key}={value!r} is not a name: use one word")
+    elif kind.startswith("tuple") and not _are_names(value):
+        raise ValueError(f"{key}={value!r} is not a list of names: write it as [first, second]")
     return value
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(name, str) for name in value)
+
+
+def _number(key: str, value: Any, *, whole: bool) -> int | float:
+    """Return a number, which may be text, as on a command line, or `.inf` as in YAML."""
+    number: Any = value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value.lower().replace(".inf", "inf"))
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise ValueError(f"{key}={value!r} is not a number: write it as 2.0, 1e-1 or .inf")
+    try:
+        exact = float(number)
+    except OverflowError:
+        exact = math.inf
+    if math.isinf(exact) and "inf" not in str(value).lower():
+        raise ValueError(f"{key} is too large for a number: use a smaller one, or .inf for the limit")
+    if whole and not exact.is_integer():
+        raise ValueError(f"{key}={value} is not a whole number: use for example {key}=1")
+    return int(exact) if whole or isinstance(number, Integral) else exact

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, IterableDataset
 
-from baldro_ext.logprobs import IGNORE_INDEX, AnswerPositions
+from baldro_ext.answers import IGNORE_INDEX, AnswerPositions
 
 SAMPLES = "samples"
 """Key of a batch's `Samples`."""
@@ -161,10 +161,12 @@ class Samples:
     Attributes:
         index: `(B,)` int64, their positions in the forget set; empty for retain samples.
         answers: The positions of their answers.
+        alternate: Those of their second answers, if they have any.
     """
 
     index: Tensor
     answers: AnswerPositions
+    alternate: AnswerPositions | None = None
 
 
 class IndexedCollator:
@@ -186,16 +188,27 @@ class IndexedCollator:
         batch = self.collator([{**item, "forget": sample} for item, sample in zip(items, plain, strict=True)])
         for side, indices in (("forget", index), ("retain", index[:0])):
             if side in batch:
-                batch[side] = {**batch[side], SAMPLES: Samples(indices, _positions(side, batch[side], len(items)))}
+                batch[side] = {**batch[side], SAMPLES: _samples(side, batch[side], indices, len(items))}
         return batch
+
+
+def answered(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a batch with the answers to forget, if it also has second answers."""
+    part: Mapping[str, Any] = batch.get("original", batch)
+    return part
+
+
+def _samples(side: str, batch: Mapping[str, Any], index: Tensor, size: int) -> Samples:
+    alternate = _positions(side, batch["alternate"], size) if "alternate" in batch else None
+    return Samples(index, _positions(side, answered(batch), size), alternate)
 
 
 def _positions(side: str, batch: Mapping[str, Any], size: int) -> AnswerPositions:
     labels = batch.get("labels")
     if labels is None:
         raise ValueError(
-            f"{side} batches have {', '.join(batch)} but no labels: these trainers need one answer per sample, so use "
-            "a dataset without alternate or 'I don't know' answers, as experiment=unlearn/tofu does"
+            f"{side} batches have {', '.join(batch)} but no labels, so there is no answer to train on: use samples "
+            "of input_ids and labels, or pairs {'original': sample, 'alternate': sample}"
         )
     if len(labels) != size:
         raise ValueError(

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from baldro_ext import arguments, checkpoint, compat
 from baldro_ext.adversary import Adversary
+from baldro_ext.answers import Answers
+from baldro_ext.before import model_before, train_only
 from baldro_ext.config import Settings
-from baldro_ext.data import IndexedCollator, IndexedPairs
-from baldro_ext.logprobs import AnswerForward, AnswerLogProbs
+from baldro_ext.data import IndexedCollator, IndexedPairs, answered
+from baldro_ext.forward import AnswerForward
+from baldro_ext.hooks import Hooks
 from baldro_ext.progress import Progress
 from baldro_ext.report import Journal, log_histogram, summary_of
 from baldro_ext.robust_loss import RobustLoss
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
     class _Host(Trainer):
         """What a host class provides besides being a Trainer."""
 
-        def prepare_model_before(self, model: nn.Module) -> None:
-            """Keep the model before unlearning, for settings that run it in each step."""
+        ref_model: Any
+        """The model before unlearning; called like a model, in settings that need it in each step."""
 
-        def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[AnswerLogProbs, Tensor]:
-            """Return the answers' log-probabilities of B samples, and `(B,)` bool on the CPU, whether they have any."""
+        def copy_of(self, model: nn.Module) -> Any:
+            """Return a frozen copy of the model, on the device and as the engine needs it."""
+
+        def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[Answers, Tensor]:
+            """Return what the forget loss reads of B samples, and `(B,)` bool on the CPU, whether they have answers."""
 
 else:
     _Host = object
@@ -75,9 +81,9 @@ class Lifecycle(_Host):
         self._warned_unlabeled = False
         self._forward = AnswerForward.of(self.model)
         if self.train_dataset is not None:
-            self._refuse_one_sample()
+            arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
             self.train_dataset.seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            self.add_callback(_Hooks(self))
+            self.add_callback(Hooks(self))
             self._reset_training()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -144,7 +150,7 @@ class Lifecycle(_Host):
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return the operations of both batches, for `total_flos`; the host finds no tokens in a pair of batches."""
         of_batch = super().floating_point_ops
-        return sum(of_batch(dict(batch)) for batch in inputs.values())
+        return sum(of_batch(dict(answered(batch))) for batch in inputs.values())
 
     def score_forget_set(self, model: nn.Module) -> None:
         """Score the forget set with the model before unlearning, if the settings need it.
@@ -179,7 +185,8 @@ class Lifecycle(_Host):
             loader: The training data.
         """
         assert self.adversary is not None
-        self._refuse_one_sample()  # auto_find_batch_size may have reduced the batch size
+        # auto_find_batch_size may have reduced the batch size.
+        arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
         accumulation, micro_batches = self.args.gradient_accumulation_steps, len(loader)
         if compat.FETCHES_ONE_BY_ONE:
             self.accelerator.step = 0
@@ -244,8 +251,14 @@ class Lifecycle(_Host):
         self._forward = AnswerForward.of(model)
         if compat.is_reentrant(self.args):
             compat.enable_input_gradients(model)
+        if self.settings.loss.trainable_params_regex is not None:
+            train_only(model, self.settings.loss.trainable_params_regex)
         if self.settings.needs_model_before:
             self.prepare_model_before(model)
+
+    def prepare_model_before(self, model: nn.Module) -> None:
+        """Keep the model before unlearning; raise ValueError if its adapters are already trained."""
+        self.ref_model = model_before(self, model, adapters_may_be_trained=self._resumed is not None)
 
     def _load_state(self, folder: Path) -> None:
         assert self.adversary is not None
@@ -272,25 +285,3 @@ class Lifecycle(_Host):
         split = self.args.accelerator_config.split_batches
         size: int = self._train_batch_size
         return size // self.accelerator.num_processes if split else size
-
-    def _refuse_one_sample(self) -> None:
-        settings = self.settings
-        choosing = settings.scope == "batch" and not settings.weighting.is_mean
-        if choosing and (settings.unit == "sample" or settings.hardness == "nll"):
-            arguments.refuse_one_sample(self.variant, self._micro_batch_size * self.accelerator.num_processes)
-
-
-class _Hooks(TrainerCallback):
-    """Calls the trainer's own methods when training or an epoch begins or ends."""
-
-    def __init__(self, trainer: Lifecycle) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer.training_begins(self._trainer.model_wrapped, kwargs["train_dataloader"])
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer.epoch_begins()
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer.epoch_ends()

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from baldro_ext.data import SAMPLES, Samples, drawing
+from baldro_ext.answers import Answers, Needs
+from baldro_ext.data import SAMPLES, Samples, answered, drawing
+from baldro_ext.forward import rows_of
 from baldro_ext.lifecycle import Lifecycle
-from baldro_ext.logprobs import AnswerLogProbs, rows_of
+from baldro_ext.losses import activation_distances
 from baldro_ext.robust_loss import ForgetTerm
 
 logger = logging.getLogger(__name__)
@@ -27,7 +30,8 @@ class BalDROMixin(Lifecycle):
     """Trains on `gamma * worst case of the forget losses + alpha * retain loss`.
 
     A training batch is `{"forget": batch, "retain": batch}`, each with `input_ids` and `labels` of shape `(B, T)` and
-    other arguments of the model's forward. Keyword arguments that the host's trainer does not have are settings
+    other arguments of the model's forward; with second answers, `forget` is `{"original": batch, "alternate": batch}`.
+    Keyword arguments that the host's trainer does not have are settings
     (`baldro_ext.config.Settings`).
     """
 
@@ -35,9 +39,6 @@ class BalDROMixin(Lifecycle):
 
         def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
             """Return the retain loss `()` for `retain_loss_type: KL`."""
-
-        def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
-            """Return `(B,)` log-likelihoods of the answers before unlearning, in nats."""
 
     def compute_loss(
         self,
@@ -51,9 +52,9 @@ class BalDROMixin(Lifecycle):
         samples: Samples = forget[SAMPLES]
         outputs = None
 
-        def answers_of(rows: Tensor) -> AnswerLogProbs:
+        def answers_of(rows: Tensor) -> Answers:
             nonlocal outputs
-            answers, outputs = self._forward(model, rows_of(forget, rows), samples.answers[rows])
+            answers, outputs = self._read(model, forget, self.settings.needs, rows)
             return answers
 
         term = self._robust_loss(
@@ -76,8 +77,8 @@ class BalDROMixin(Lifecycle):
             logs.update(self._journal.read())
         super().log(logs, *args, **kwargs)
 
-    def forget_answers(self, model: nn.Module, samples: Sequence[Any]) -> AnswerLogProbs:
-        """Return the answers' log-probabilities of samples, in the precision of training.
+    def forget_answers(self, model: nn.Module, samples: Sequence[Any]) -> Answers:
+        """Return what the forget loss reads of samples, in the precision of training.
 
         Args:
             model: The trainer's model, wrapped or not.
@@ -85,17 +86,13 @@ class BalDROMixin(Lifecycle):
         """
         return self.answers_of(model, samples)[0]
 
-    def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[AnswerLogProbs, Tensor]:
-        """Return the answers' log-probabilities of B samples, and `(B,)` bool on the CPU, whether they have any."""
+    def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[Answers, Tensor]:
+        """Return what the forget loss reads of B samples, and `(B,)` bool on the CPU, whether they have an answer."""
         # A collator may require a retain side, which is not used here.
         collated = self.data_collator([{"forget": sample, "retain": sample} for sample in samples])
         batch = self._prepare_inputs(collated["forget"])
         with self.compute_loss_context_manager():
-            return self._forward(model, batch, batch[SAMPLES].answers)[0], batch[SAMPLES].answers.labeled
-
-    def log_likelihoods(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return `(B,)` log-likelihoods of the answers in a batch, in nats."""
-        return self._forward(model, batch, batch[SAMPLES].answers)[0].sums
+            return self._read(model, batch, self.settings.needs)[0], batch[SAMPLES].answers.labeled
 
     def with_balance(self, retain_loss: Tensor, outputs: Any) -> Tensor:
         """Add the load-balancing loss of a mixture of experts, if the model's configuration asks for one."""
@@ -111,11 +108,32 @@ class BalDROMixin(Lifecycle):
             )
         return retain_loss + float(coefficient) * balance.mean()  # nn.DataParallel returns one per replica
 
+    def _read(self, model: nn.Module, batch: Batch, needs: Needs, rows: Tensor | None = None) -> tuple[Answers, Any]:
+        """Return what a loss needs of the given rows of a batch, all by default, and the outputs on its answers."""
+        samples: Samples = batch[SAMPLES]
+        rows = torch.arange(len(samples.answers.own)) if rows is None else rows
+        answers, outputs = self._forward(model, rows_of(answered(batch), rows), samples.answers[rows], needs)
+        if needs.alternate:
+            if samples.alternate is None:
+                raise ValueError(
+                    f"base={self.settings.base} needs a second answer to each question, but the forget set has none: "
+                    "use experiment=unlearn/tofu_idk, or a dataset of {'original': sample, 'alternate': sample}"
+                )
+            other = rows_of(batch["alternate"], rows)
+            answers = replace(answers, alternate=self._forward(model, other, samples.alternate[rows])[0])
+        if needs.before:
+            with torch.no_grad():
+                before, _ = self._read(self.ref_model, batch, replace(needs, before=False), rows)
+            answers = replace(answers, before=before)
+        return answers, outputs
+
     def _reference(self, forget: Batch, samples: Samples) -> Tensor | None:
         if not self.settings.loss.needs_reference:
             return None
         if self.settings.reference == "live":
-            return self.reference_log_likelihoods(forget)
+            with torch.no_grad():
+                answers, _ = self._read(self.ref_model, forget, replace(self.settings.loss.needs, before=False))
+            return self.settings.loss.log_ratios(answers)
         assert self.adversary is not None
         if self.adversary.state.reference is None:
             raise RuntimeError("the forget set has not been scored: call score_forget_set(model), as train() does")
@@ -129,11 +147,13 @@ class BalDROMixin(Lifecycle):
                 f"alpha={self.settings.alpha} asks for a retain loss, but there is no retain data: set alpha=0"
             )
         rows = self._retain_rows(inputs, term)
-        retain = rows_of(inputs["retain"], rows)
-        samples: Samples = retain.pop(SAMPLES)
         if self.settings.retain_loss_type == "KL":
+            retain = rows_of(inputs["retain"], rows)
+            del retain[SAMPLES]
             return self.compute_retain_loss(model=model, retain_inputs=retain)
-        answers, outputs = self._forward(model, retain, samples.answers[rows])
+        answers, outputs = self._read(model, inputs["retain"], self.settings.retain_needs, rows)
+        if self.settings.retain_loss_type == "EMBED_DIFF":
+            return self.with_balance(activation_distances(answers).mean(), outputs)
         if self.settings.retain_reduction == "sequence_sum":
             loss = -answers.sums.mean()
         else:

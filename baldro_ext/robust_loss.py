@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from baldro_ext.adversary import Adversary, Weights, upload
-from baldro_ext.logprobs import AnswerLogProbs
+from baldro_ext.answers import Answers
 from baldro_ext.losses import ForgetLoss, TokenAveraged
 from baldro_ext.weightings import with_gradient
 
-AnswersOf = Callable[[Tensor], AnswerLogProbs]
+AnswersOf = Callable[[Tensor], Answers]
 """Runs the model on the given rows, `(m,)` int64, of a micro-batch."""
 
 
@@ -62,7 +62,7 @@ class RobustLoss:
             answers_of: Runs the model on some rows.
             index: `(B,)` int64 on the CPU, the samples' positions in the forget set.
             labeled: `(B,)` bool on the CPU, whether a sample has an answer token.
-            reference: `(B,)` log-likelihoods before unlearning in nats, for losses that need them.
+            reference: `(B,)` `log_ratios` before unlearning in nats, for losses that need them.
             may_skip: Whether to skip the forward pass if no sample counts. Not possible if other ranks wait for this
                 one, or if nothing else in the loss has a gradient.
 
@@ -91,18 +91,19 @@ class RobustLoss:
         weights = weights or adversary.weights(index, labeled, losses[: len(rows)], hardness[: len(rows)], rows)
         return ForgetTerm(_weighted(losses, weights.value, weights.gradient[passed]), weights, unlabeled)
 
-    def _scores(self, answers: AnswerLogProbs, reference: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _scores(self, answers: Answers, reference: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses and hardness of the rows, `(m,)` each."""
         if reference is not None:
             reference = upload(reference[rows], like=answers.tokens)
         losses = self.loss(answers, reference)
         return losses, (losses if self.adversary.by_loss else answers.means).detach()
 
-    def _over_tokens(self, answers: AnswerLogProbs, index: Tensor, unlabeled: int) -> ForgetTerm:
+    def _over_tokens(self, answers: Answers, index: Tensor, unlabeled: int) -> ForgetTerm:
         assert isinstance(self.loss, TokenAveraged)
         losses = self.loss.token_losses(answers)
         hardness = losses if self.adversary.by_loss else answers.means
-        weights = self.adversary.token_weights(index, answers.mask, losses.detach(), hardness.detach())
+        counted = self.loss.counted(answers)
+        weights = self.adversary.token_weights(index, counted, losses.detach(), hardness.detach())
         return ForgetTerm(_weighted(losses.flatten(), weights.value, weights.gradient.flatten()), weights, unlabeled)
 
 

@@ -10,12 +10,13 @@ from tqdm.auto import tqdm
 
 from baldro_ext import compat
 from baldro_ext.adversary import Adversary
-from baldro_ext.logprobs import AnswerLogProbs
+from baldro_ext.answers import Answers
 from baldro_ext.losses import ForgetLoss
 from baldro_ext.state import SampleState
 
-AnswersOf = Callable[[Tensor], tuple[AnswerLogProbs, Tensor]]
-"""Maps positions in the forget set, `(B,)` int64, to log-probabilities and `(B,)` bool, whether there is an answer."""
+AnswersOf = Callable[[Tensor], tuple[Answers, Tensor]]
+"""Maps positions in the forget set, `(B,)` int64, to what the model says of them and `(B,)` bool, whether there is an
+answer."""
 
 
 def score_forget_set(
@@ -42,7 +43,7 @@ def score_forget_set(
     """
     size = len(adversary.state.losses)
     state = SampleState.blank(size)
-    if loss.needs_reference:
+    if loss.needs_reference and loss.reference_is_fixed:
         state.reference = torch.full((size,), torch.nan, dtype=torch.float64)
     was_training = model.training
     model.eval()
@@ -52,9 +53,11 @@ def score_forget_set(
                 # Past the end, repeat the last sample: sharded models need every rank in every forward pass.
                 index = (torch.arange(batch) + start + adversary.rank * batch).clamp(max=size - 1)
                 answers, labeled = answers_of(index)
-                losses = loss(answers, answers.sums)
+                reference = loss.log_ratios(answers) if loss.needs_reference else None
+                losses = loss(answers, reference)
                 hardness = losses if adversary.by_loss else answers.means
-                adversary.score(state, index, labeled, losses, hardness, answers.sums)
+                numbers = torch.stack([losses, hardness, losses if reference is None else reference], 1)
+                adversary.score(state, index, labeled, numbers)
     finally:
         model.train(was_training)
     return state

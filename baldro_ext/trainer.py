@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -56,7 +55,6 @@ class BalDROTrainer(BalDROMixin, Trainer):
                 )
         _refuse_pairs(arguments.get("eval_dataset"))
         self.variant = variant
-        self._before: Any = None
         if processing_class is not None:
             arguments[compat.TOKENIZER_ARGUMENT] = processing_class
         super().__init__(
@@ -84,51 +82,27 @@ class BalDROTrainer(BalDROMixin, Trainer):
         inputs = {name: value for name, value in retain_inputs.items() if name in self._forward.accepts}
         if self._forward.caches:
             inputs["use_cache"] = False
-        with torch.no_grad(), self._model_before(model) as before:
-            logits = before(**inputs).logits.float().log_softmax(-1)
+        with torch.no_grad():
+            logits = self.ref_model(**inputs).logits.float().log_softmax(-1)
         outputs = model(**inputs)
         now = outputs.logits.float().log_softmax(-1)
         divergence: Tensor = (logits.exp() * (logits - now)).sum(-1).mean()
         return self.with_balance(divergence, outputs)
 
-    def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
-        """Return `(B,)` log-likelihoods of the answers under the model before unlearning, in nats."""
-        with torch.no_grad(), self._model_before(self.model_wrapped) as before:
-            return self.log_likelihoods(before, forget_inputs)
-
-    def prepare_model_before(self, model: nn.Module) -> None:
-        """Keep a copy of the model; a PEFT model needs none, since its adapters can be switched off.
+    def copy_of(self, model: nn.Module) -> Any:
+        """Return a frozen copy of the model on its device.
 
         Raises:
-            ValueError: An engine shards the model, or its adapters are not new.
+            ValueError: An engine shards the model.
         """
-        if compat.has_adapters(model):
-            if self._resumed is None and not compat.adapters_do_nothing(model):
-                raise ValueError(
-                    "retain_loss_type=KL and reference=live compare with the model without its adapters, but these "
-                    "are already trained: merge them into the model (merge_and_unload) and add new ones, or use "
-                    "retain_loss_type=NLL with reference=precomputed"
-                )
-            return
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ValueError(
-                "retain_loss_type=KL and reference=live keep a copy of the model, which this trainer does not shard: "
-                "use retain_loss_type=NLL with reference=precomputed, or the trainers for open-unlearning"
+                "retain_loss_type=KL or EMBED_DIFF, reference=live, DPO and UNDIAL keep a copy of the model, which "
+                "this trainer does not shard: use retain_loss_type=NLL with reference=precomputed and another base, "
+                "adapters, or the trainers for open-unlearning"
             )
         frozen = copy.deepcopy(model).to(self.args.device).eval().requires_grad_(False)
-        self._before = self.accelerator.prepare_model(frozen, evaluation_mode=True)
-
-    @contextlib.contextmanager
-    def _model_before(self, model: nn.Module) -> Iterator[Any]:
-        """Yield the model before unlearning: the copy, or the model itself with its adapters switched off."""
-        if self._before is not None:
-            yield self._before
-            return
-        was_training = model.training
-        model.eval()
-        with self.accelerator.unwrap_model(model).disable_adapter():
-            yield model
-        model.train(was_training)
+        return self.accelerator.prepare_model(frozen, evaluation_mode=True)
 
 
 def _refuse_pairs(evaluated: Any) -> None:

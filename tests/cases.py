@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 RADIUS = {"dv_radius": 0.5}
+RMU = {"module_regex": r"model\.layers\.0", "trainable_params_regex": [".*"], "retain_loss_type": "EMBED_DIFF"}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "DV": ("BalDRO_DV", {}),
     "DV by radius": ("BalDRO_DV", RADIUS),
@@ -26,4 +27,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
         {"base": "SatImp", "group_size": "floor", "unit": "token", "retain_batch": "matched"},
     ),
     "G of GradDiff": ("BalDRO_G", {"base": "GradDiff"}),
+    "DV of UNDIAL": ("BalDRO_DV", {"base": "UNDIAL"}),
+    "G of RMU over the set": ("BalDRO_G", {"base": "RMU", "scope": "dataset", **RMU}),
 }

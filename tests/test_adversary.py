@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.adversary import Adversary, Gather
-from baldro_ext.logprobs import AnswerLogProbs
+from baldro_ext.answers import Answers
 from baldro_ext.losses import NPO, ForgetLoss, SimNPO
 from baldro_ext.robust_loss import RobustLoss
 from baldro_ext.state import SampleState
@@ -87,9 +87,9 @@ class Model:
         self.features = torch.randn(SIZE, 6, 5, generator=generator, dtype=torch.float64)
         self.mask = torch.arange(6) < LENGTHS[:, None]
 
-    def answers(self, parameters: Tensor, indices: Tensor) -> AnswerLogProbs:
+    def answers(self, parameters: Tensor, indices: Tensor) -> Answers:
         tokens = -torch.nn.functional.softplus(self.features[indices] @ parameters)
-        return AnswerLogProbs(tokens * self.mask[indices], self.mask[indices])
+        return Answers(tokens * self.mask[indices], self.mask[indices])
 
 
 def epoch(size: int, micro_batch: int, ranks: int) -> list[list[Tensor]]:
@@ -234,9 +234,9 @@ def on_two_ranks(
         mine = torch.tensor(labeled[rank])
         parameters = model.parameters.clone().requires_grad_()
 
-        def answers_of(rows: Tensor) -> AnswerLogProbs:
+        def answers_of(rows: Tensor) -> Answers:
             given = model.answers(parameters, index[rows])
-            return AnswerLogProbs(given.tokens * mine[rows, None], given.mask & mine[rows, None])
+            return Answers(given.tokens * mine[rows, None], given.mask & mine[rows, None])
 
         term = robust[rank](answers_of, index, mine)
         assert isinstance(term.value, Tensor)

@@ -11,8 +11,10 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional
 
-from baldro_ext.logprobs import IGNORE_INDEX, AnswerForward, AnswerLogProbs, rows_of
+from baldro_ext.answers import IGNORE_INDEX, Answers, Needs
+from baldro_ext.forward import AnswerForward, rows_of
 
 VOCABULARY = 97
 _SHAPE = {
@@ -85,7 +87,7 @@ def naive(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return scores.gather(-1, targets.clamp(min=0)[..., None])[..., 0], mask
 
 
-def answers_in_order(found: AnswerLogProbs) -> Tensor:
+def answers_in_order(found: Answers) -> Tensor:
     return torch.cat([row[mask] for row, mask in zip(found.tokens, found.mask, strict=True)])
 
 
@@ -268,7 +270,7 @@ def test_a_model_that_adds_positions_of_its_own_is_refused() -> None:
             return outputs
 
     model = Longer()
-    with pytest.raises(ValueError, match=r"logits for 14 positions, but 11 were asked for.*adds no positions"):
+    with pytest.raises(ValueError, match=r"outputs for 14 positions, but 11 were asked for.*adds no positions"):
         AnswerForward.of(model)(model, padded(BATCHES["answers at the end"], "right"))
 
 
@@ -278,3 +280,95 @@ def test_rows_of_a_batch_keep_what_belongs_to_the_whole() -> None:
     assert chosen["input_ids"].tolist() == [[4, 5], [0, 1]]
     assert chosen["scale"] is batch["scale"]
     assert rows_of(batch, torch.arange(3))["labels"] is batch["labels"]
+
+
+NEEDS = {
+    "log-probabilities and logits": Needs(logits=True),
+    "logits alone": Needs(log_probs=False, logits=True),
+    "logits at the answers' own positions": Needs(log_probs=False, own_logits=True),
+    "both kinds of logits": Needs(logits=True, own_logits=True),
+    "activations alone": Needs(log_probs=False, activations=r"model\.layers\.0"),
+    "activations and log-probabilities": Needs(activations=r"model\.layers\.0"),
+}
+
+
+@pytest.mark.parametrize("samples", [BATCHES[name] for name in ("labels inside the prompt", "a sample without answer")])
+@pytest.mark.parametrize("needs", NEEDS.values(), ids=NEEDS)
+def test_a_pass_returns_what_is_needed_and_no_more(needs: Needs, samples: list[tuple[list[int], list[int]]]) -> None:
+    model, batch = model_of("Llama", torch.float32), padded(samples, "right")
+    found, outputs = AnswerForward.of(model)(model, batch, needs=needs)
+    everything = model(batch["input_ids"], batch["attention_mask"], output_hidden_states=True)
+    own = batch["labels"] != IGNORE_INDEX
+    predicts = functional.pad(own[:, 1:], (0, 1))
+
+    assert (found.log_probs is not None) == needs.log_probs
+    if found.log_probs is not None:
+        torch.testing.assert_close(answers_in_order(found), naive(model, batch)[0][own[:, 1:]], rtol=1e-5, atol=1e-5)
+    assert (found.logits is not None) == (needs.logits or needs.own_logits)
+    for wanted, mask, places in ((needs.logits, found.mask, predicts), (needs.own_logits, found.own, own)):
+        if wanted and found.logits is not None and mask is not None:
+            torch.testing.assert_close(found.logits[mask], everything.logits[places], rtol=1e-5, atol=1e-5)
+    if needs.logits and found.targets is not None:
+        assert torch.equal(found.targets[found.mask], batch["labels"][own])
+    assert (found.activations is not None) == (needs.activations is not None)
+    if found.activations is not None and found.own is not None:
+        torch.testing.assert_close(found.activations[found.own], everything.hidden_states[1][own])
+        assert found.activations.requires_grad
+    assert outputs.logits.shape[1] == (found.mask.shape[1] if needs.log_probs or found.logits is not None else 1)
+
+
+def test_logits_of_padding_that_are_not_numbers_do_no_harm() -> None:
+    labels = torch.tensor([[IGNORE_INDEX, 3, 4, IGNORE_INDEX]])
+    logits = torch.randn(1, 4, 5).index_fill(1, torch.tensor([3]), torch.nan).requires_grad_()
+    model = Fixed(logits)
+    found, _ = AnswerForward()(
+        model, {"input_ids": labels, "labels": labels}, needs=Needs(logits=True, own_logits=True)
+    )
+    assert found.logits is not None
+    found.logits.square().sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+class Fixed(nn.Module):
+    """Says the same whatever it is given."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, input_ids: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits[:, : input_ids.shape[1]])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        (r"layers\.7", ["matches 0", r"model\.layers\.7", "there are"]),
+        (r".*mlp", ["matches 2", "model.layers.0.mlp, model.layers.1.mlp"]),
+        (r"model\.layers", ["never called", "not their list"]),
+    ],
+)
+def test_a_module_that_cannot_be_read_is_refused(pattern: str, named: list[str]) -> None:
+    model, batch = model_of("Llama", torch.float32), padded(BATCHES["answers at the end"], "right")
+    with pytest.raises(ValueError, match="module_regex") as error:
+        AnswerForward.of(model)(model, batch, needs=Needs(log_probs=False, activations=pattern))
+    assert [words for words in named if words not in str(error.value)] == []
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activations_under_gradient_checkpointing_have_a_gradient_or_say_why_not(reentrant: bool) -> None:
+    model, batch = model_of("Llama", torch.float32), padded(BATCHES["answers at the end"], "right")
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})  # type: ignore[operator]
+    model.train()
+    needs = Needs(log_probs=False, activations=r"model\.layers\.1")
+    if reentrant:
+        with pytest.raises(ValueError, match="no gradient.*use_reentrant"):
+            AnswerForward.of(model)(model, batch, needs=needs)
+        return
+    found, _ = AnswerForward.of(model)(model, batch, needs=needs)
+    assert found.activations is not None
+    found.activations.square().sum().backward()
+    gradient = next(model.model.layers[0].parameters()).grad  # type: ignore[union-attr,index]
+    assert gradient is not None
+    assert gradient.any()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baldro_ext.logprobs import IGNORE_INDEX, answer_log_probs
+from baldro_ext.answers import IGNORE_INDEX
+from baldro_ext.logprobs import answer_log_probs
 
 
 def batch(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,10 +64,3 @@ def test_a_batch_without_answers_keeps_its_graph() -> None:
     answers.tokens.sum().backward()
     assert logits.grad is not None
     assert not logits.grad.any()
-
-
-def test_choosing_samples() -> None:
-    answers = answer_log_probs(*batch())
-    chosen = answers[answers.lengths > 0]
-    torch.testing.assert_close(chosen.tokens, answers.tokens[:3])
-    assert chosen.lengths.tolist() == [3, 3, 3]

@@ -61,7 +61,7 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
         ("BalDRO_G", {"group_size": "ceil"}, ["group_size='ceil'", "'exact' or 'floor'"]),
         ("BalDRO_G", {"dv_beta": 1.0}, ["dv_beta", "BalDRO_DV", "BalDRO_G", "top_fraction or group_size"]),
         ("BalDRO_G", {"top_fracton": 0.5}, ["top_fracton", "BalDRO_G with base=NPO", "did you mean top_fraction?"]),
-        ("BalDRO_G", {"steering_coeff": 2}, ["steering_coeff", "BalDRO_G"]),
+        ("BalDRO_G", {"steering_coeff": 2}, ["steering_coeff", "RMU", "base=NPO"]),
         ("BalDRO_G", {"base": "SatImp", "delta": 0.1}, ["delta", "SimNPO", "base=SatImp", "beta1, beta2"]),
         ("BalDRO_G", {"base": "GradDiff", "delta": 0.1}, ["delta", "SimNPO", "base=GradDiff", "none of its own"]),
         ("BalDRO_G", {"retain_loss_type": "EMBED_DIFF"}, ["retain_loss_type='EMBED_DIFF'", "NLL or KL"]),

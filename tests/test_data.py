@@ -134,8 +134,8 @@ def test_items_that_are_not_the_forget_samples_are_refused() -> None:
 
 def test_a_collator_without_labels_or_with_packed_rows_is_refused() -> None:
     items = [{"forget": sample(1)}, {"forget": sample(2)}]
-    with pytest.raises(ValueError, match="forget batches have original, alternate but no labels"):
-        IndexedCollator(lambda _: {"forget": {"original": 1, "alternate": 2}})(items)
+    with pytest.raises(ValueError, match="forget batches have input_ids but no labels"):
+        IndexedCollator(lambda _: {"forget": {"input_ids": 1}})(items)
     with pytest.raises(ValueError, match=r"1 rows of 2 forget samples.*instead of packing"):
         IndexedCollator(lambda _: {"forget": {"labels": torch.zeros(1, 4)}})(items)
 

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.adversary import Adversary
+from baldro_ext.answers import IGNORE_INDEX, AnswerPositions, Answers
 from baldro_ext.data import SAMPLES, Samples
-from baldro_ext.logprobs import IGNORE_INDEX, AnswerForward, AnswerLogProbs, AnswerPositions, rows_of
+from baldro_ext.forward import AnswerForward, rows_of
 from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged
 from baldro_ext.robust_loss import ForgetTerm, RobustLoss
 from baldro_ext.state import SampleState
@@ -508,10 +509,10 @@ def run(case: Case, model: Causal, batch: dict[str, Any]) -> Outcome:
         capacity=len(case.index),
     )
     adversary.state = state
-    forward, passes = AnswerForward.of(model), list[tuple[Tensor, AnswerLogProbs]]()
+    forward, passes = AnswerForward.of(model), list[tuple[Tensor, Answers]]()
     called = InParallel(model) if case.model is Replicated else model
 
-    def answers_of(rows: Tensor) -> AnswerLogProbs:
+    def answers_of(rows: Tensor) -> Answers:
         answers, _ = forward(called, rows_of(batch, rows), samples.answers[rows])
         passes.append((rows, answers))
         return answers

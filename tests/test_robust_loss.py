@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baldro_ext import DonskerVaradhan, TopGroup
 from baldro_ext.adversary import Adversary
-from baldro_ext.logprobs import AnswerLogProbs
+from baldro_ext.answers import Answers
 from baldro_ext.losses import NPO, ForgetLoss, GradDiff, SatImp, SimNPO
 from baldro_ext.robust_loss import ForgetTerm, RobustLoss
 from baldro_ext.state import SampleState
@@ -27,13 +27,13 @@ LOSSES: dict[str, ForgetLoss] = {"NPO": NPO(), "SimNPO": SimNPO(), "SatImp": Sat
 REFERENCE = torch.tensor([-2.0, -0.5, -7.0, -1.0, -3.0], dtype=torch.float64)
 
 
-def answers(lengths: list[int] = LENGTHS) -> AnswerLogProbs:
+def answers(lengths: list[int] = LENGTHS) -> Answers:
     """Answers of these lengths whose log-probabilities are leaves that gradients can be read from."""
     tokens = (
         -torch.rand(len(lengths), max(lengths), generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3
     )
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return AnswerLogProbs((tokens * mask).requires_grad_(), mask)
+    return Answers((tokens * mask).requires_grad_(), mask)
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Robust:
     hardness: Literal["loss", "nll"] = "loss"
     unit: Literal["sample", "token"] = "sample"
 
-    def __call__(self, given: AnswerLogProbs, reference: Tensor | None = None) -> ForgetTerm:
+    def __call__(self, given: Answers, reference: Tensor | None = None) -> ForgetTerm:
         adversary = Adversary(self.weighting, len(given.mask), unit=self.unit, by_loss=self.hardness == "loss")
         robust = RobustLoss(self.loss, adversary)
         index = torch.arange(len(given.mask))
-        return robust(lambda rows: given[rows], index, given.lengths > 0, reference)
+        return robust(lambda rows: Answers(given.tokens[rows], given.mask[rows]), index, given.lengths > 0, reference)
 
 
-def value_and_gradient(value: Tensor, given: AnswerLogProbs) -> tuple[float, Tensor]:
+def value_and_gradient(value: Tensor, given: Answers) -> tuple[float, Tensor]:
     (gradient,) = torch.autograd.grad(value, given.tokens)
     return value.item(), gradient * given.mask
 
@@ -110,7 +110,7 @@ def test_samples_without_answer_weigh_nothing(unit: Literal["sample", "token"]) 
     whole, with_gaps = answers([3, 2]), answers([0, 3, 0, 2])
     gap_tokens = torch.zeros(4, 3, dtype=torch.float64)
     gap_tokens[[1, 3]] = whole.tokens.detach()
-    with_gaps = AnswerLogProbs(gap_tokens.requires_grad_(), with_gaps.mask)
+    with_gaps = Answers(gap_tokens.requires_grad_(), with_gaps.mask)
     term = robust(with_gaps)
     assert term.unlabeled == 2
     assert term.weights.rows.tolist() == [1, 3]
@@ -122,12 +122,14 @@ def test_the_reference_follows_its_samples_past_gaps() -> None:
     given = answers([0, 3, 2])
     reference = torch.tensor([99.0, -1.0, -2.0], dtype=torch.float64)
     term = Robust(NPO(), TopGroup(1.0))(given, reference)
-    assert term.weights.mean == pytest.approx(NPO()(given[torch.tensor([1, 2])], reference[1:]).mean().item())
+    assert term.weights.mean == pytest.approx(
+        NPO()(Answers(given.tokens[1:], given.mask[1:]), reference[1:]).mean().item()
+    )
 
 
 def test_a_batch_without_any_answer_is_worth_nothing_and_keeps_its_graph() -> None:
     given = answers([3, 2])
-    given = AnswerLogProbs(given.tokens, torch.zeros_like(given.mask))
+    given = Answers(given.tokens, torch.zeros_like(given.mask))
     term = Robust(SatImp(), TopGroup(0.5))(given)
     term.value.backward()
     assert term.value == 0
@@ -155,7 +157,7 @@ class Passes:
         self.parameters = self.model.parameters.clone().requires_grad_()
         self.seen: list[tuple[int, bool]] = []
 
-    def __call__(self, rows: Tensor) -> AnswerLogProbs:
+    def __call__(self, rows: Tensor) -> Answers:
         self.seen.append((len(rows), torch.is_grad_enabled()))
         return self.model.answers(self.parameters, self.index[rows])
 

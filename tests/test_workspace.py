@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from baldro_ext import ForgetRetainCollator, encode_answers
-from baldro_ext.logprobs import AnswerForward
+from baldro_ext.forward import AnswerForward
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.workspace import lay_out, make_tofu, read_rows, rows_to_memorise

@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from trainer import TRAINER_REGISTRY
 from trainer.unlearn.grad_diff import GradDiff
 
-from baldro_ext.mixin import BalDROMixin, Batch
+from baldro_ext.mixin import BalDROMixin
 from baldro_ext.weightings import VARIANTS
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,6 @@ class _BalDRO(BalDROMixin, GradDiff):
     """Takes evaluation, retain loss, reference model and DeepSpeed handling from GradDiff."""
 
     host_arguments: ClassVar[frozenset[str]] = frozenset({"evaluators", "template_args"})
-    ref_model: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _refuse_empty_forget_set(kwargs.get("train_dataset"))
@@ -32,16 +30,10 @@ class _BalDRO(BalDROMixin, GradDiff):
         self.alpha = self.settings.alpha
         self.retain_loss_type = self.settings.retain_loss_type
 
-    def prepare_model_before(self, model: nn.Module) -> None:
-        """Keep the copy of the model that GradDiff uses as reference."""
-        if not self.settings.loss.needs_reference:
-            logger.info("retain_loss_type=KL keeps a copy of the model in memory; retain_loss_type=NLL needs none.")
-        self.ref_model = self._prepare_ref_model(model)
-
-    def reference_log_likelihoods(self, forget_inputs: Batch) -> Tensor:
-        """Return `(B,)` log-likelihoods of the answers under GradDiff's reference model, in nats."""
-        with torch.no_grad():
-            return self.log_likelihoods(self.ref_model, forget_inputs)
+    def copy_of(self, model: nn.Module) -> Any:
+        """Return the frozen copy of the model that GradDiff uses as reference."""
+        logger.info("Keeping a copy of the model in memory. Adapters (+peft=lora) need none.")
+        return self._prepare_ref_model(model)
 
 
 def register() -> None:

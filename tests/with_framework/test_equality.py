@@ -23,6 +23,10 @@ def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Fram
     assert framework.script("even_weights.py", str(tmp_path)).count(" with even weights ends as ") == 6
 
 
+def test_every_base_with_even_weights_has_the_loss_and_gradient_of_the_built_in_trainer(framework: Framework) -> None:
+    assert framework.script("even_losses.py").count(" agrees with the built-in trainer: ") == 14
+
+
 def test_release_presets_have_the_value_and_gradient_of_the_released_formulas(framework: Framework) -> None:
     output = framework.script("released_formulas.py")
     assert output.count("equals the release") == 6

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from baldro_ext.answers import IGNORE_INDEX
 from baldro_ext.data import ForgetRetainDataset
-from baldro_ext.logprobs import IGNORE_INDEX
 
 
 def _shape(width: int, layers: int, heads: int, key_value_heads: int, feed_forward: int, vocabulary: int) -> Any:

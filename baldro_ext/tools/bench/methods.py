@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel, TrainingArguments
 
-from baldro_ext.logprobs import AnswerForward
+from baldro_ext.forward import AnswerForward
 from baldro_ext.tools.bench import released
 from baldro_ext.tools.bench.batch import Batch
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from baldro_ext.answers import IGNORE_INDEX
 from baldro_ext.data import ForgetRetainCollator, encode_answers
-from baldro_ext.logprobs import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""The model that training starts from: what of it is trained, and how it is run again later."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+from baldro_ext import compat
+
+logger = logging.getLogger(__name__)
+
+
+class AdaptersOff:
+    """The model before unlearning, which a PEFT model is while its adapters are switched off.
+
+    Args:
+        trainer: Holds the model, wrapped for training or not.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Run the model in evaluation mode without its adapters."""
+        model = self._trainer.model_wrapped
+        was_training = model.training
+        model.eval()
+        try:
+            with self._trainer.accelerator.unwrap_model(model).disable_adapter():
+                return model(**inputs)
+        finally:
+            model.train(was_training)
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the model's modules by name."""
+        yield from self._trainer.model_wrapped.named_modules()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the model's parameters."""
+        yield from self._trainer.model_wrapped.parameters()
+
+
+def model_before(trainer: Any, model: nn.Module, *, adapters_may_be_trained: bool) -> Any:
+    """Return the model before unlearning: a copy, or the model itself with its adapters switched off.
+
+    Args:
+        trainer: Makes the copy (`copy_of`).
+        model: The model that training starts from.
+        adapters_may_be_trained: Whether its adapters come from a checkpoint of this run.
+
+    Raises:
+        ValueError: The adapters are not new, so the model without them is another one.
+    """
+    if not compat.has_adapters(model):
+        return trainer.copy_of(model)
+    if not adapters_may_be_trained and not compat.adapters_do_nothing(model):
+        raise ValueError(
+            "retain_loss_type=KL or EMBED_DIFF, reference=live, DPO and UNDIAL compare with the model without its "
+            "adapters, but these are already trained: merge them into the model (merge_and_unload) and add new ones, "
+            "or use retain_loss_type=NLL with reference=precomputed and another base"
+        )
+    return AdaptersOff(trainer)
+
+
+def train_only(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Freeze all parameters but those with a matching full name; adapters are trained whatever their names.
+
+    Raises:
+        ValueError: No parameter matches.
+    """
+    if compat.has_adapters(model):
+        logger.info("The adapters are trained, so trainable_params_regex is ignored.")
+        return
+    names = [name for name, _ in model.named_parameters()]
+    chosen = {name for name in names if any(re.fullmatch(pattern, name) for pattern in patterns)}
+    if not chosen:
+        raise ValueError(
+            f"trainable_params_regex={list(patterns)} matches no parameter: use full names such as {names[0]} or "
+            f"{names[len(names) // 2]}, or '.*' for all"
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)

@@ -1,0 +1,26 @@
+"""A callback that tells a trainer what the Hugging Face Trainer tells callbacks alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+
+class Hooks(TrainerCallback):
+    """Calls the trainer's own methods when training or an epoch begins or ends."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score the forget set, or load its state from a checkpoint."""
+        self._trainer.training_begins(self._trainer.model_wrapped, kwargs["train_dataloader"])
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Enter the next epoch."""
+        self._trainer.epoch_begins()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log statistics of the whole forget set."""
+        self._trainer.epoch_ends()

@@ -1,0 +1,124 @@
+"""What a forget loss is, and the registry of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from baldro_ext import registry
+from baldro_ext.answers import Answers, Needs
+from baldro_ext.suggest import known
+
+
+class ForgetLoss(ABC):
+    """A loss per sample, larger = less forgotten."""
+
+    needs_reference: ClassVar[bool] = False
+    """Whether the loss compares `log_ratios` with those of the model before unlearning."""
+    reference_is_fixed: ClassVar[bool] = True
+    """Whether these are the same at each read of a sample, so that they can be computed once."""
+    default_hardness: ClassVar[Literal["loss", "nll"]] = "loss"
+    """What the worst case is chosen by unless `hardness` is set: `loss`, or `nll` (the mean log-probability per token)
+    if a larger loss does not mean that a sample is remembered better."""
+    trainable_params_regex: Any = None
+    """Regular expressions for the full names of the parameters to train; `None` trains those that are trainable."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the loss reads of a forward pass: by default the answers' log-probabilities."""
+        return Needs()
+
+    def log_ratios(self, answers: Answers) -> Tensor:
+        """Return `(B,)`, the log-likelihoods of the answers in nats: what a reference holds of each sample."""
+        return answers.sums
+
+    @abstractmethod
+    def __call__(self, answers: Answers, reference: Tensor | None = None) -> Tensor:
+        """Return the losses.
+
+        Args:
+            answers: What the model says of B samples, as far as `needs` declares it.
+            reference: `(B,)` `log_ratios` of the model before unlearning, in nats, on the device of the answers; only
+                needed if `needs_reference`.
+
+        Returns:
+            `(B,)`, larger = less forgotten; finite but meaningless for a sample without answer tokens.
+        """
+
+
+class TokenAveraged(ForgetLoss):
+    """A forget loss that is a mean over answer tokens."""
+
+    @abstractmethod
+    def token_losses(self, answers: Answers) -> Tensor:
+        """Return `(B, K)` losses; those outside `counted` are ignored."""
+
+    def counted(self, answers: Answers) -> Tensor:
+        """Return `(B, K)` bool, the tokens that the mean is over."""
+        return answers.mask
+
+    def __call__(self, answers: Answers, reference: Tensor | None = None) -> Tensor:
+        """Return `(B,)` means over each sample's answer tokens."""
+        counted = self.counted(answers)
+        return self.token_losses(answers).masked_fill(~counted, 0).sum(-1) / counted.sum(-1).clamp(min=1)
+
+
+FORGET_LOSSES = registry.Registry[ForgetLoss](registry.FORGET_LOSSES, ForgetLoss)  # type: ignore[type-abstract]
+"""The forget losses by name; the names are the values of the setting `base`."""
+
+_Loss = TypeVar("_Loss", bound=type[ForgetLoss])
+
+
+def register(loss: _Loss) -> _Loss:
+    """Make a forget loss available as `base: <its class name>`."""
+    FORGET_LOSSES[loss.__name__] = loss
+    return loss
+
+
+def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
+    """Build a forget loss by name.
+
+    Args:
+        name: A key of `FORGET_LOSSES`.
+        arguments: The loss's own arguments, by the names open-unlearning gives them.
+
+    Raises:
+        ValueError: The name or an argument is unknown (the message lists what exists and the closest), or a value is
+            invalid.
+    """
+    accepted = argument_names(name)
+    for key in arguments:
+        if key not in accepted:
+            raise ValueError(f"{name} has no argument {key!r}: {known(key, accepted)}")
+    return FORGET_LOSSES[name](**arguments)
+
+
+def argument_names(name: str) -> tuple[str, ...]:
+    """Return the names of a loss's own arguments; raise ValueError if there is no loss of that name."""
+    return tuple(argument_types(name))
+
+
+def argument_types(name: str) -> dict[str, str]:
+    """Return the types of a loss's own arguments, such as `float`; raise ValueError if there is no such loss."""
+    if name not in FORGET_LOSSES:
+        raise ValueError(f"base={name!r} is not a known forget loss: {known(str(name), FORGET_LOSSES)}")
+    fields = dataclasses.fields(FORGET_LOSSES[name])  # type: ignore[arg-type]
+    return {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields}
+
+
+def precise(numbers: Tensor) -> Tensor:
+    """Return numbers in float32, or in float64 if they are."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
+def require(loss: str, name: str, value: float, *, positive: bool = False, at_least_zero: bool = False) -> None:
+    """Check an argument of a loss; raise ValueError with what to use instead."""
+    ok = math.isfinite(value) and not (positive and value <= 0) and not (at_least_zero and value < 0)
+    if not ok:
+        kind = "a positive number" if positive else "a number >= 0" if at_least_zero else "a finite number"
+        raise ValueError(f"{name}={value} is not valid for {loss}: use {kind}")
