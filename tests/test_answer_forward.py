@@ -356,19 +356,28 @@ def test_a_module_that_cannot_be_read_is_refused(pattern: str, named: list[str])
     assert [words for words in named if words not in str(error.value)] == []
 
 
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_activations_under_gradient_checkpointing_have_a_gradient_or_say_why_not(reentrant: bool) -> None:
+def test_activations_have_the_same_gradient_under_gradient_checkpointing() -> None:
+    gradients = []
+    for options in (None, {"use_reentrant": True}, {"use_reentrant": False}):
+        model, batch = model_of("Llama", torch.float32), padded(BATCHES["answers at the end"], "right")
+        if options is not None:
+            model.gradient_checkpointing_enable(options)  # type: ignore[operator]
+            model.enable_input_require_grads()  # type: ignore[operator]
+        needs = Needs(log_probs=False, activations=r"model\.layers\.0")
+        found, _ = AnswerForward.of(model.train())(model, batch, needs=needs)
+        assert found.activations is not None
+        found.activations.square().sum().backward()
+        weight = model.model.layers[0].mlp.down_proj.weight  # type: ignore[union-attr,index]
+        gradients.append(weight.grad)
+    assert gradients[0].any()
+    torch.testing.assert_close(gradients[1], gradients[0])
+    torch.testing.assert_close(gradients[2], gradients[0])
+
+
+def test_activations_that_nothing_trained_precedes_are_refused() -> None:
     model, batch = model_of("Llama", torch.float32), padded(BATCHES["answers at the end"], "right")
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})  # type: ignore[operator]
-    model.train()
-    needs = Needs(log_probs=False, activations=r"model\.layers\.1")
-    if reentrant:
-        with pytest.raises(ValueError, match="no gradient.*use_reentrant"):
-            AnswerForward.of(model)(model, batch, needs=needs)
-        return
-    found, _ = AnswerForward.of(model)(model, batch, needs=needs)
-    assert found.activations is not None
-    found.activations.square().sum().backward()
-    gradient = next(model.model.layers[0].parameters()).grad  # type: ignore[union-attr,index]
-    assert gradient is not None
-    assert gradient.any()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("layers.1" in name)
+    needs = Needs(log_probs=False, activations=r"model\.layers\.0")
+    with pytest.raises(ValueError, match=r"no gradient.*trainable_params_regex"):
+        AnswerForward.of(model)(model, batch, needs=needs)
