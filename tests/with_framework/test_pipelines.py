@@ -46,8 +46,8 @@ PIPELINES = {
 
 OF_BASE = {
     "RMU": (
-        r"trainer.method_args.module_regex=model\\.layers\\.1",
-        "trainer.method_args.trainable_params_regex=[.*mlp.*]",
+        r"++trainer.method_args.module_regex=model\\.layers\\.1",
+        "++trainer.method_args.trainable_params_regex=[.*mlp.*]",
     ),
     "DPO": (),  # needs second answers, which only one experiment has
 }
@@ -102,7 +102,7 @@ def test_every_trainer_runs_on(framework: Framework, benchmark: str) -> None:
     trains(framework, trainers, benchmark, *PIPELINES[benchmark])
 
 
-@pytest.mark.parametrize("benchmark", [*PIPELINES, "wmdp_rmu"])
+@pytest.mark.parametrize("benchmark", ["muse", "wmdp_rmu"])
 def test_rmu_runs_on(framework: Framework, benchmark: str) -> None:
     trains(framework, ["BalDRO_DV_RMU", "BalDRO_G_RMU"], benchmark, *PIPELINES[benchmark[:4]], *OF_BASE["RMU"])
 
