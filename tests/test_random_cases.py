@@ -136,6 +136,7 @@ LOSSES: dict[str, Callable[[random.Random], dict[str, float]]] = {
     },
     "GradDiff": lambda rng: {},
 }
+"""Of each loss over the log-probabilities of one answer; tests/test_losses.py has the others."""
 USUAL = {"NPO": (0, 30), "SimNPO": (0, 2), "SatImp": (-0.3, 0), "GradDiff": (-6, 0), "nll": (-6, 0)}
 """Where losses and hardness mostly lie: what is drawn for samples that are not in the micro-batch."""
 
@@ -156,7 +157,7 @@ WEIGHTINGS: dict[str, Callable[[random.Random], Weighting]] = {
 PLACES = [("sample", "batch"), ("sample", "dataset"), ("token", "batch")]
 COMBINATIONS = [
     (loss, weighting, hardness, unit, scope)
-    for loss, weighting, hardness, (unit, scope) in product(FORGET_LOSSES, WEIGHTINGS, ["loss", "nll"], PLACES)
+    for loss, weighting, hardness, (unit, scope) in product(LOSSES, WEIGHTINGS, ["loss", "nll"], PLACES)
     if unit == "sample" or issubclass(FORGET_LOSSES[loss], TokenAveraged)
 ]
 
