@@ -21,6 +21,7 @@ import typer
 from typer.main import get_command
 
 from baldro_ext import losses
+from baldro_ext.losses import distributions
 from baldro_ext.tools.cli import app
 
 from . import test_losses
@@ -111,15 +112,13 @@ def test_python_session_prints_what_it_shows(name: str, block: str) -> None:
 
 
 def test_the_forget_loss_of_contributing_passes_the_test_beside_it() -> None:
-    loss, test = (block for name, block in python_blocks() if name == "CONTRIBUTING.md" and "WGA" in block)
-    names: dict[str, Any] = dict(vars(losses))
+    loss, test = (block for name, block in python_blocks() if name == "CONTRIBUTING.md" and "IHL" in block)
+    names: dict[str, Any] = dict(vars(distributions))
     known = dict(losses.FORGET_LOSSES)
     try:
         exec(loss, names)
-        exec(test, tests := {**vars(test_losses), "pytest": pytest, "WGA": names["WGA"]})
-        (values,) = (mark.args[1] for mark in tests["test_wga"].pytestmark)
-        for beta in values:
-            tests["test_wga"](beta)
+        exec(test, tests := {**vars(test_losses), "IHL": names["IHL"]})
+        tests["test_ihl"]()
     finally:
         losses.FORGET_LOSSES.clear()
         losses.FORGET_LOSSES.update(known)
