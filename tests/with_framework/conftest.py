@@ -91,6 +91,20 @@ class Framework:
             pytest.fail(f"exit code {done.returncode} of {' '.join(command)}\n{done.stdout[-6000:]}", pytrace=False)
         return done.stdout
 
+    def composes(self, *commands: str) -> int:
+        """Compose the configurations of the framework's commands; return their number."""
+        script = Path(__file__).with_name("compose_commands.py")
+        done = subprocess.run(
+            [sys.executable, script, self.checkout],
+            cwd=self.folder,
+            input="\n".join(commands),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            pytest.fail(done.stderr[-3000:], pytrace=False)
+        return done.stdout.count("composed ")
+
     def saved(self, task: str) -> Path:
         """Return the folder of a trained model."""
         return self.folder / "saves" / "unlearn" / task

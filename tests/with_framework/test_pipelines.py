@@ -99,18 +99,33 @@ def trains(framework: Framework, trainers: list[str], benchmark: str, *overrides
 @pytest.mark.parametrize("benchmark", PIPELINES)
 def test_every_trainer_runs_on(framework: Framework, benchmark: str) -> None:
     trainers = [name for name in TRAINERS if name.split("_")[-1] not in OF_BASE]
+    if framework.name != "G2":
+        trainers = ["BalDRO_DV", "BalDRO_G_SatImp", "BalDRO_DV_UNDIAL"]  # the others compose, see below
     trains(framework, trainers, benchmark, *PIPELINES[benchmark])
 
 
+@pytest.mark.generations("G1", "G3")
+def test_every_trainer_and_every_experiment_composes(framework: Framework) -> None:
+    others = ",".join(f"unlearn/{name}" for name in ("muse", "wmdp", "wmdp_rmu", "tofu_idk"))
+    count = framework.composes(
+        f"python src/train.py -m trainer={','.join(TRAINERS)} experiment=unlearn/tofu",
+        f"python src/train.py -m trainer=BalDRO_DV_RMU,BalDRO_G_DPO experiment={others}",
+    )
+    assert count == len(TRAINERS) + 8
+
+
+@pytest.mark.generations("G2")
 @pytest.mark.parametrize("benchmark", ["muse", "wmdp_rmu"])
 def test_rmu_runs_on(framework: Framework, benchmark: str) -> None:
     trains(framework, ["BalDRO_DV_RMU", "BalDRO_G_RMU"], benchmark, *PIPELINES[benchmark[:4]], *OF_BASE["RMU"])
 
 
+@pytest.mark.generations("G2")
 def test_dpo_runs_on_second_answers(framework: Framework) -> None:
     trains(framework, ["BalDRO_DV_DPO", "BalDRO_G_DPO", "BalDRO_DV"], "tofu_idk", *PIPELINES["tofu"])
 
 
+@pytest.mark.generations("G2")
 def test_dpo_without_second_answers_says_so(framework: Framework) -> None:
     output = framework.run(
         str(framework.checkout / "src" / "train.py"),
