@@ -34,7 +34,15 @@ _NO_TOKENS = "the Trainer finds no tokens to count in pairs of batches"
 _ONE_EACH = "the worst case is computed over data-parallel processes, each with its own samples"
 _DATA = "DDP, FSDP or DeepSpeed"
 
+_ONE_STEP = "an optimizer step needs at least one sample"
+
 _REFUSED = (
+    *(
+        _Refusal(
+            name, "a step needs at least one sample and one micro-batch", f"{name}=1 or more", lambda given: given < 1
+        )
+        for name in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    ),
     _Refusal(
         "label_smoothing_factor", "forget and retain losses take the labels as they are", "label_smoothing_factor=0"
     ),
@@ -129,6 +137,20 @@ def refuse_what_cannot_work(trainer: Any) -> None:
                 f"{kind} parallelism over {size} processes is not supported: {_ONE_EACH}. Load the model without it, "
                 f"and use {_DATA}"
             )
+
+
+def refuse_another_kind_of_model(model: Any) -> None:
+    """Check that a model of transformers predicts each token from those before it.
+
+    Raises:
+        ValueError: It is an encoder, an encoder with a decoder, or has no output layer.
+    """
+    generates = getattr(model, "can_generate", None)
+    if generates and (not generates() or getattr(model.config, "is_encoder_decoder", False)):
+        raise ValueError(
+            f"the model is a {type(model).__name__}, which is no causal language model: load it with "
+            "AutoModelForCausalLM, and use a model with a decoder only, such as Llama"
+        )
 
 
 def refuse_a_model_without_its_run(checkpoint: Path) -> None:

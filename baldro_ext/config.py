@@ -119,7 +119,7 @@ class Settings:
                 names the key, the reason and what to set instead.
             ExtensionError: The variant or the forget loss is another package's and cannot be used.
         """
-        if variant not in VARIANTS:
+        if _checked("variant", variant, "str") not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
         given = {key: value for key, value in arguments.items() if value is not None}
         base, of_weighting = _checked("base", given.get("base", cls.base), "str"), VARIANTS[variant].settings()

@@ -116,6 +116,7 @@ class IndexedPairs(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         with drawing(self.seed, self.epoch, index):
             item = self._dataset[index]
+        _require_mappings([item])
         return {**item, "forget": {**item["forget"], _INDEX: index}} if self.drawn_once else item
 
     @property
@@ -183,6 +184,7 @@ class IndexedCollator:
         """Return the collator's batch, with `Samples` on both sides if it is one of forget-retain pairs."""
         if "forget" not in items[0]:
             return self.collator(items)
+        _require_mappings(items)
         index = torch.tensor([item["forget"].get(_INDEX, 0) for item in items])
         plain = [{key: value for key, value in item["forget"].items() if key != _INDEX} for item in items]
         batch = self.collator([{**item, "forget": sample} for item, sample in zip(items, plain, strict=True)])
@@ -196,6 +198,15 @@ def answered(batch: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part of a batch with the answers to forget, if it also has second answers."""
     part: Mapping[str, Any] = batch.get("original", batch)
     return part
+
+
+def _require_mappings(items: Sequence[Mapping[str, Any]]) -> None:
+    for side, sample in ((side, sample) for item in items for side, sample in item.items()):
+        if side in ("forget", "retain") and not isinstance(sample, Mapping):
+            raise ValueError(
+                f"a {side} sample is a {type(sample).__name__}, not a mapping: pass samples such as "
+                "{'input_ids': [5, 6], 'labels': [-100, 6]}"
+            )
 
 
 def _samples(side: str, batch: Mapping[str, Any], index: Tensor, size: int) -> Samples:

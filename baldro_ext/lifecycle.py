@@ -77,8 +77,9 @@ class Lifecycle(_Host):
         self.model_accepts_loss_kwargs = False
         self.args.remove_unused_columns = False  # items are {forget, retain}, not arguments of the model
         arguments.refuse_what_cannot_work(self)
+        arguments.refuse_another_kind_of_model(self.model)
         self._journal = Journal()
-        self._warned_unlabeled = False
+        self._warned_unlabeled = self._warned_unretained = False
         self._forward = AnswerForward.of(self.model)
         if self.train_dataset is not None:
             arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from baldro_ext.answers import Answers, Needs
+from baldro_ext.answers import IGNORE_INDEX, Answers, Needs
 from baldro_ext.data import SAMPLES, Samples, answered, drawing
 from baldro_ext.forward import rows_of
 from baldro_ext.lifecycle import Lifecycle
@@ -151,6 +151,13 @@ class BalDROMixin(Lifecycle):
             retain = rows_of(inputs["retain"], rows)
             del retain[SAMPLES]
             return self.compute_retain_loss(model=model, retain_inputs=retain)
+        if not inputs["retain"][SAMPLES].answers[rows].labeled.any() and not self._warned_unretained:
+            self._warned_unretained = True
+            logger.warning(
+                "A retain batch has no answer token, so it retains nothing: labels are the tokens to keep, and %d "
+                "elsewhere.",
+                IGNORE_INDEX,
+            )
         answers, outputs = self._read(model, inputs["retain"], self.settings.retain_needs, rows)
         if self.settings.retain_loss_type == "EMBED_DIFF":
             return self.with_balance(activation_distances(answers).mean(), outputs)

@@ -18,9 +18,14 @@ import torch
 from torch._dynamo.utils import counters
 from torch.utils.data import IterableDataset
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -32,7 +37,7 @@ from baldro_ext.data import SAMPLES
 from baldro_ext.forward import AnswerForward
 
 from .documents import ROOT
-from .tiny import SIZE, arguments, columns, differing, llama, pairs, samples
+from .tiny import SIZE, arguments, columns, differing, llama, pairs, samples, unanswered
 
 pytestmark = pytest.mark.transformers
 
@@ -395,3 +400,38 @@ def test_a_checkpoint_of_the_model_alone_is_not_resumed(tmp_path: Path) -> None:
     build(tmp_path, {"save_strategy": "steps", "save_steps": 1, "save_only_model": True}).train()
     with pytest.raises(ValueError, match=r"checkpoint-1 was saved with save_only_model=true.* or start a new run"):
         build(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+BERT = BertConfig(**SIZE)
+T5 = T5Config(vocab_size=64, d_model=16, num_layers=1, num_heads=2, d_kv=8, d_ff=32)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [BertModel(BERT), BertForMaskedLM(BERT), T5ForConditionalGeneration(T5), llama().model],
+    ids=lambda m: type(m).__name__,
+)
+def test_a_model_that_is_no_causal_language_model_is_refused(model: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{type(model).__name__}.*AutoModelForCausalLM"):
+        BalDROTrainer(model, arguments(tmp_path), train_dataset=pairs(4))
+
+
+@pytest.mark.parametrize("name", ["per_device_train_batch_size", "gradient_accumulation_steps"])
+def test_a_step_without_samples_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name}=0.*{name}=1 or more"):
+        BalDROTrainer(llama(), arguments(tmp_path, **{name: 0}), train_dataset=pairs(4))
+
+
+@pytest.mark.parametrize("settings", [{}, {"reference": "live"}, {"base": "SimNPO"}], ids=str)
+def test_samples_that_are_no_mappings_are_refused(settings: dict[str, str], tmp_path: Path) -> None:
+    dataset = ForgetRetainDataset([[1, 2], [3, 4]], samples(4, seed=2))
+    with pytest.raises(ValueError, match=r"forget sample is a list, not a mapping: pass samples such as"):
+        BalDROTrainer(llama(), arguments(tmp_path), train_dataset=dataset, **settings).train()
+
+
+def test_a_retain_set_without_labels_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = ForgetRetainDataset(samples(4, seed=1), [unanswered(sample) for sample in samples(4, seed=2)])
+    BalDROTrainer(llama(), arguments(tmp_path, num_train_epochs=2), train_dataset=dataset).train()
+    assert [record.message for record in caplog.records if "retains nothing" in record.message] == [
+        "A retain batch has no answer token, so it retains nothing: labels are the tokens to keep, and -100 elsewhere."
+    ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from fractions import Fraction
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 
 from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.config import Settings
-from baldro_ext.losses import FORGET_LOSSES, NPO, SatImp, SimNPO
+from baldro_ext.losses import FORGET_LOSSES, NPO, SatImp, SimNPO, argument_types
 
 
 def test_names_become_parts() -> None:
@@ -85,3 +89,53 @@ def test_what_cannot_work_is_refused_by_key_with_a_way_out(
     with pytest.raises(ValueError) as error:  # noqa: PT011  the words follow
         Settings.parse(variant, arguments)
     assert [words for words in named if words not in str(error.value)] == []
+
+
+NUMBERS = ["two", "", [], {}, [1.0], True, math.nan, 10**400, "1e500", object, b"1"]
+WORDS = ["", 3, [], ["NPO"], {}, {"a": 1}, True, object, "Npo", b"NPO", 1.5]
+OF_NUMBERS = [
+    *(("BalDRO_DV", "NPO", key) for key in ("dv_beta", "dv_radius", "gamma", "alpha")),
+    ("BalDRO_G", "NPO", "top_fraction"),
+    ("BalDRO_Chi2", "NPO", "chi2_radius"),
+    *(
+        ("BalDRO_DV", base, key)
+        for base in FORGET_LOSSES
+        for key, kind in argument_types(base).items()
+        if kind in ("int", "float")
+    ),
+]
+OF_WORDS = [
+    *(
+        ("BalDRO_DV", "NPO", key)
+        for key in ["retain_loss_type", "hardness", "unit", "retain_reduction", "scope", "reference", "base"]
+    ),
+    *(("BalDRO_G", "NPO", key) for key in ("group_size", "retain_batch")),
+]
+BAD = [(*place, value) for place in OF_NUMBERS for value in NUMBERS]
+BAD += [(*place, value) for place in OF_WORDS for value in WORDS]
+BAD += [
+    ("BalDRO_DV", "RMU", key, value)
+    for key, value in product(("module_regex", "trainable_params_regex"), ["", 3, [], {}, True, "("])
+]
+
+
+def test_bad_values_are_refused_by_the_name_of_their_key() -> None:
+    """Text, lists, mappings and numbers that are none, in every setting, and none in another layer's words."""
+    assert len(BAD) > 280
+    for variant, base, key, value in BAD:
+        with pytest.raises(ValueError) as error:  # noqa: PT011  the words follow
+            Settings.parse(variant, {"base": base, key: value})
+        assert key in str(error.value), (key, value)
+        assert re.search(r"\b(use|write|there (is|are)|did you mean)\b", str(error.value)), (key, value, error.value)
+        assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("variant", [[], {}, 3, b"BalDRO_G"])
+def test_a_variant_that_is_no_name_is_refused(variant: Any) -> None:
+    with pytest.raises(ValueError, match="variant"):
+        Settings.parse(variant, {})
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(1), Fraction(1, 2), "5e-1"])
+def test_numbers_of_other_libraries_are_numbers(value: Any) -> None:
+    assert Settings.parse("BalDRO_G", {"top_fraction": value}).weighting == TopGroup(float(value))

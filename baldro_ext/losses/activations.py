@@ -36,16 +36,21 @@ class RMU(TokenAveraged):
 
     def __post_init__(self) -> None:
         require("RMU", "steering_coeff", self.steering_coeff, at_least_zero=True)
+        require("RMU", "steering_seed", self.steering_seed, at_least_zero=True)
         object.__setattr__(self, "trainable_params_regex", tuple(self.trainable_params_regex))
         for name, patterns in (
             ("module_regex", [self.module_regex]),
             ("trainable_params_regex", self.trainable_params_regex),
         ):
+            if not patterns or not all(patterns):
+                raise ValueError(rf"{name} is empty, which is not valid for RMU: use names such as model\.layers\.7")
             for pattern in patterns:
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise ValueError(f"{name}={pattern!r} is not a regular expression: {error}") from None
+                    raise ValueError(
+                        f"{name}={pattern!r} is not a regular expression ({error}): use names such as model.layers"
+                    ) from None
 
     @property
     def needs(self) -> Needs:
