@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from baldro_ext.data import ForgetRetainCollator as ForgetRetainCollator
     from baldro_ext.data import ForgetRetainDataset as ForgetRetainDataset
-    from baldro_ext.data import encode_answers as encode_answers
+    from baldro_ext.encoding import encode_answers as encode_answers
     from baldro_ext.open_unlearning.registration import register as register
     from baldro_ext.trainer import BalDROTrainer as BalDROTrainer
     from baldro_ext.weightings import ChiSquare as ChiSquare
@@ -26,7 +26,7 @@ _HOME = {
     "ForgetRetainCollator": "baldro_ext.data",
     "ForgetRetainDataset": "baldro_ext.data",
     "TopGroup": "baldro_ext.weightings",
-    "encode_answers": "baldro_ext.data",
+    "encode_answers": "baldro_ext.encoding",
     "register": "baldro_ext.open_unlearning.registration",
 }
 __all__ = list(_HOME)

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "checkpoint": {"data", "errors", "state"},
     "config": {"answers", "losses", "weightings", "suggest"},
     "data": {"answers"},
+    "encoding": {"answers"},
     "arguments": {"compat"},
     "before": {"compat"},
     "hooks": set(),
