@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from baldro_ext.balance import forget_balance
-
-# Of the Okabe-Ito palette, which colour-blind people can tell apart; models that were not unlearned are grey.
-_COLOURS = {"NPO": "#D55E00", "BalDRO_G": "#0072B2", "BalDRO_DV": "#009E73", "BalDRO_DV_radius": "#009E73"}
-_GREY = "#7f7f7f"
+from baldro_ext.tools import palette
 
 
 def draw(probabilities: Mapping[str, Sequence[float]]) -> bytes:
@@ -23,7 +20,7 @@ def draw(probabilities: Mapping[str, Sequence[float]]) -> bytes:
     figure = Figure(figsize=(6.4, 3.3), layout="constrained")
     axes = figure.subplots()
     for row, (name, values) in enumerate(probabilities.items()):
-        colour, worst = _COLOURS.get(name, _GREY), forget_balance(dict(enumerate(values))).worst_mean
+        colour, worst = palette.METHODS.get(name, palette.GREY), forget_balance(dict(enumerate(values))).worst_mean
         axes.plot([0, 1], [row, row], color="#e6e6e6", linewidth=1, zorder=0)
         axes.scatter(values, [row] * len(values), 46, colour, alpha=0.5, linewidths=0)
         axes.plot([worst, worst], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
