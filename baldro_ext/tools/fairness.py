@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 _AVERAGING = ("BalDRO", "FinetuneTrainer", "Trainer")
 """Beginnings of the handlers that average over accumulation steps in every version."""
@@ -23,7 +23,7 @@ def unfair_accumulation(handler: str, steps: int, transformers_version: str | No
         return None
     try:
         release = Version(transformers_version or "").release[:2]
-    except InvalidVersion:
+    except ValueError:  # what is no version
         does, where = "may multiply", "it does so with transformers 4.46 to 4.51, and the version is unknown"
     else:
         if not (4, 46) <= release <= (4, 51):

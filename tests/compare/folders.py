@@ -88,6 +88,7 @@ class Workspace:
                 "args": {
                     "seed": seed,
                     "learning_rate": 1e-5,
+                    "gradient_accumulation_steps": 4,
                     "output_dir": "${paths.output_dir}",
                     "eval_strategy": "no",
                 },
@@ -99,6 +100,7 @@ class Workspace:
             "eval": {"tofu": {"forget_split": "${forget_split}"}},
         }
         overrides = [f"trainer={trainer}", "experiment=unlearn/tofu", f"task_name={task}", f"trainer.args.seed={seed}"]
+        overrides += [f"trainer.method_args.{key}={value}" for key, value in settings.items() if key != "base"]
         write_record(path, self.folder, "train", overrides, {"trainer": trainer, "model": "Llama"}, config)
         history = [{"step": n * STEPS_PER_EPOCH, "epoch": float(n)} for n in (0, 1, 2)]
         state = {"global_step": 2 * STEPS_PER_EPOCH, "log_history": history}
@@ -171,7 +173,7 @@ def study(folder: Path, trainers: Sequence[str] = ("NPO", "BalDRO_DV"), seeds: S
                     "forget_quality": float(10 ** draw.normal(-2 + robust, 0.3)),
                     "model_utility": float(draw.normal(0.8, 0.01)),
                 },
-                **({"base": "NPO"} if robust else {"beta": 0.1}),
+                **({"base": "NPO"} if robust else {}),
             )
             path = folder / "saves/eval" / task
             aggregates = {

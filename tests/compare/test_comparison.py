@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from baldro_ext.tools.compare import Comparison, compare
+from baldro_ext.tools.compare import Comparison, compare, results
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
+from baldro_ext.tools.compare.export import latex, markdown
+from baldro_ext.tools.compare.formatting import text
 from tests.compare.folders import Workspace, write, write_evaluation
 
 
@@ -70,7 +72,7 @@ def test_other_tasks_of_lm_eval_are_refused(workspace: Workspace) -> None:
 def test_seeds_with_other_settings_are_refused(workspace: Workspace) -> None:
     for seed, gamma in ((0, 1.0), (1, 0.5)):
         write(workspace.run(f"npo{seed}", "NPO", seed, gamma=gamma) / "study.json", {"label": "NPO"})
-    with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1.0 in unlearn/npo0; 0.5 in"):
+    with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/npo0; 0.5 in"):
         of(workspace)
 
 
@@ -89,20 +91,48 @@ def test_other_versions_are_compared_and_told(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "others", "told"),
+    [
+        ("4.51.3", "BalDRO_DV", "NPO multiplies"),
+        (None, "BalDRO_DV", "NPO may multiply"),
+        ("4.45.1", "BalDRO_DV", ""),
+        ("4.51.3", "SimNPO", ""),
+    ],
+)
+def test_a_baseline_that_grows_with_the_accumulation_steps_is_called_unfair(
+    workspace: Workspace, version: str | None, others: str, told: str
+) -> None:
+    for trainer in ("NPO", others):
+        workspace.run(trainer, trainer)
+        if version:  # as save_pretrained writes it
+            write(workspace.unlearn / trainer / "config.json", {"transformers_version": version})
+    comparison = of(workspace)
+    assert [told in line and "unlearn/NPO" in line for line in comparison.unfair] == [True] * bool(told)
+    for written in (text(comparison), markdown(comparison), latex(comparison)):
+        assert ("UNFAIR" in written) == bool(told)
+
+
+@pytest.mark.parametrize(
     ("ours", "mark"),
     [
-        ([0.1, 0.2, 0.1], "▲"),
-        ([0.1, 0.2, 0.8], "△"),
-        ([0.9, 0.9, 0.9], "▼"),
-        ([0.9, 0.9, 0.4], "▽"),
-        ([0.1], "△"),
-        ([0.5, 0.5, 0.5], "="),
+        ([0.1, 0.2, 0.1], "better"),
+        ([0.1, 0.2, 0.8], "(better)"),
+        ([0.9, 0.9, 0.9], "worse"),
+        ([0.9, 0.9, 0.4], "(worse)"),
+        ([0.1], "(better)"),
+        ([0.5, 0.5, 0.5], ""),
     ],
 )
 def test_a_full_mark_needs_each_of_several_seeds(workspace: Workspace, ours: list[float], mark: str) -> None:
     one_sample_runs(workspace, {"NPO": [0.5, 0.5, 0.5], "BalDRO_DV": ours})
     comparison = of(workspace)
     assert (row(comparison, "BalDRO_DV")["mark"], row(comparison, "NPO")["mark"]) == (mark, "")
+
+
+def test_a_difference_below_the_shown_digits_has_no_mark(workspace: Workspace) -> None:
+    one_sample_runs(workspace, {"NPO": [0.5], "BalDRO_DV": [0.50001], "BalDRO_G": [0.51]})
+    table = results(of(workspace), ["forget_Q_A_Prob"])["forget_Q_A_Prob ↓"]
+    assert table.to_dict() == {"NPO": "0.500", "BalDRO_DV": "0.500", "BalDRO_G": "0.510 (worse)"}
 
 
 def test_common_seeds_are_paired_and_others_only_averaged(workspace: Workspace) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from baldro_ext.tools.compare import Comparison, compare, results, save
+from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.export import latex, markdown
 from baldro_ext.tools.compare.formatting import mean_and_sd, notes, number, oriented, text
 from baldro_ext.tools.files import NotOursError
@@ -67,9 +69,9 @@ def test_the_table_shows_mean_deviation_and_mark(workspace: Workspace) -> None:
     metrics = ["forget_Q_A_Prob.worst", "model_utility", "forget_quality"]
     assert oriented(results(small(workspace, metrics=metrics))).T.to_dict("list") == {
         "seeds": ["2", "2"],
-        "forget_Q_A_Prob worst 10% ↓": ["0.650 ± 0.071", "0.450 ± 0.071 ▲"],
-        "model_utility ↑": ["0.800 ± 0", "0.700 ± 0 ▼"],
-        "log10 forget_quality ↑": ["-3.00 ± 0", "-3.00 ± 0 ="],
+        "forget_Q_A_Prob worst 10% ↓": ["0.650 ± 0.071", "0.450 ± 0.071 better"],
+        "model_utility ↑": ["0.800 ± 0", "0.700 ± 0 worse"],
+        "log10 forget_quality ↑": ["-3.00 ± 0", "-3.00 ± 0"],
     }
 
 
@@ -83,7 +85,7 @@ def test_a_table_of_many_methods_has_a_line_each(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_a_table_is_no_wider_than_the_terminal_and_loses_nothing(comparison: Comparison, width: int) -> None:
-    table = text(comparison, width).split("\n\n±")[0]
+    table, _, _ = text(comparison, width).rpartition("\n\n")
     assert max(map(len, table.splitlines())) <= width
     whole = results(comparison)
     for cell in (*whole.index, *whole.columns, *whole.to_numpy().flatten()):
@@ -107,17 +109,69 @@ def test_mixed_runs_are_called_so_in_every_output(workspace: Workspace) -> None:
         assert "models/target in unlearn/a; models/other in unlearn/b" in written
 
 
-def test_latex_has_the_rules_of_booktabs_and_no_sign_that_it_lacks(comparison: Comparison) -> None:
+def test_latex_is_a_booktabs_table_with_names_in_words(comparison: Comparison) -> None:
     table = "\n".join(line for line in latex(comparison).splitlines() if not line.startswith("%"))
     assert [table.count(rule) for rule in ("\\toprule", "\\midrule", "\\bottomrule")] == [1, 1, 1]
     assert table.isascii()
-    assert "forget\\_Q\\_A\\_Prob $\\downarrow$" in table
+    assert "probability of the forget answer, worst 10\\% $\\downarrow$" in table
+    assert "BalDRO-DV" in table
 
 
-def test_markdown_has_tables_that_every_row_fits(workspace: Workspace) -> None:
-    workspace.run("a", "x|y")
-    table, *_ = markdown(compare([workspace.unlearn])).split("\n\n")
-    assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
+def test_the_best_shown_value_is_bold_unless_all_are(workspace: Workspace) -> None:
+    table = latex(small(workspace, metrics=["forget_Q_A_Prob.worst", "model_utility", "forget_quality"]))
+    assert re.findall(r"textbf\{([^ ]*)", table) == ["0.450", "0.800"]
+
+
+def test_names_from_outside_have_no_meaning_in_markdown_and_spreadsheets(workspace: Workspace, tmp_path: Path) -> None:
+    names = ["x|y", "<img src=x>", "![x](http://x)", "=1+1", "@x", "-x", "\\|"]
+    for n, name in enumerate(names):
+        workspace.run(f"r{n}", name)
+    save(compare([workspace.unlearn]), tmp_path / "out")
+    written = (tmp_path / "out/comparison.md").read_text()
+    assert len({re.sub(r"\\.", "", line).count("|") for line in written.split("\n\n")[0].splitlines()}) == 1
+    assert not re.search(r"(?<!\\)(<img|!\[x)", written)
+    methods = {row["method"] for row in csv.DictReader((tmp_path / "out/comparison.csv").read_text().splitlines())}
+    assert {"'=1+1", "'@x", "'-x", "x|y"} <= methods
+
+
+PUBLISHED = "method,metric,value,source\nNPO,model_utility,0.6,arXiv:1\nNPO,model_utility,0.7,arXiv:1\nNPO,other,1,\n"
+
+
+def test_published_numbers_are_marked_and_neither_tested_nor_best(workspace: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "published.csv"
+    file.write_text(PUBLISHED.replace("0.7", "0.99"))
+    comparison = small(workspace, metrics=["model_utility"], published=file)
+    table = results(comparison)
+    assert table.loc["NPO (published)"].tolist() == ["-", "0.795 ± 0.276"]
+    assert comparison.summary.index.get_level_values("method").tolist() == ["NPO", "BalDRO_DV"]
+    for written in (text(comparison), markdown(comparison), latex(comparison)):
+        assert "NPO (published)" in written
+        assert "numbers of others from arXiv:1" in written
+        assert "not shown here: other" in written
+    assert re.findall(r"textbf\{([^ ]*)", latex(comparison)) == ["0.800"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("method,value\nNPO,1\n", "no column metric"),
+        ("method,metric,value\nNPO,model_utility,1\nNPO,model_utility,high\n", "line 3"),
+        ("method,metric,value\n,model_utility,1\n", "line 2"),
+        ("method,metric,value\nNPO,model_utility,nan\n", "line 2"),
+        ("", "cannot read"),
+        (None, "cannot read"),
+    ],
+)
+def test_a_file_of_published_numbers_that_is_none_is_named(
+    workspace: Workspace, tmp_path: Path, content: str | None, told: str
+) -> None:
+    workspace.run("a")
+    file = tmp_path / "published.csv"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(BrokenFileError, match=told) as error:
+        compare([workspace.unlearn], published=file)
+    assert str(file) in str(error.value)
 
 
 def test_csv_and_json_have_every_value_in_full(workspace: Workspace, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from baldro_ext.tools import palette
 from baldro_ext.tools.compare import Comparison, compare, plots
 from tests.compare.folders import STEPS_PER_EPOCH, Workspace, study
 
@@ -110,11 +111,12 @@ def test_many_methods_have_a_panel_per_forget_loss_on_a_scale_of_its_own(workspa
         figure = draw(comparison)
         assert {axes.get_title(loc="left") for axes in figure.axes} == set(variants)
         shown = {words.get_text() for words in figure.legends[0].get_texts()}
-        assert {"without BalDRO", "BalDRO_DV", "BalDRO_G", "BalDRO_G_late"} <= shown
+        assert {*variants, "BalDRO_DV", "BalDRO_G", "BalDRO_G_late"} <= shown
         colours = {
             (it.get_label(), it.get_color()) for axes in figure.axes for it in axes.lines if it.get_label() in shown
         }
         assert len(colours) == len(dict(colours)), "a variant looks the same in every panel"
+        assert dict(colours)["NPO"] == palette.METHODS["NPO"]
     for axes in plots.trade_off(comparison).axes:
         low, high = axes.get_xlim()
         assert high - low < 0.12, "the methods of one loss fill their panel"

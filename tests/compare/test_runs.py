@@ -28,14 +28,14 @@ def methods(workspace: Workspace) -> dict[str, list[int | None]]:
 def test_a_recorded_run_is_known_completely(workspace: Workspace) -> None:
     workspace.run("mine", "BalDRO_DV", seed=7, probabilities=[0.1, 0.4], base="NPO", dv_beta=2.0)
     (run,) = read(workspace.unlearn / "mine")
-    assert (run.trainer, run.base, run.seed, run.name, run.missing) == ("BalDRO_DV", "NPO", 7, "unlearn/mine", ())
+    assert (run.trainer, run.base, run.seed, run.name, run.unfinished) == ("BalDRO_DV", "NPO", 7, "unlearn/mine", "")
     values = run.evaluation.values(worst_share=0.1)
     assert (values["forget_Q_A_Prob"], values["forget_Q_A_Prob.largest"]) == (pytest.approx(0.25), 0.4)
     names = ("benchmark", "model before unlearning", "forget split", "evaluated split")
     assert [run.facts[name] for name in names] == ["TOFU", "models/target", "forget10", "forget10"]
     assert "TOFU_EVAL.json of retain90 (sha256 " in str(run.facts["retain logs"])
     assert run.commands[0].startswith("python src/train.py trainer=BalDRO_DV experiment=unlearn/tofu")
-    assert run.settings["method_args.dv_beta"] == "2.0"
+    assert run.settings["method_args.dv_beta"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -77,28 +77,56 @@ def test_the_evaluation_at_the_last_step_stands_in_for_a_final_one(workspace: Wo
     write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
     (run,) = read(training)
     assert run.evaluation.aggregates == {}, "of an earlier step it does not"
-    assert "src/eval.py" in run.missing[0]
+    assert "src/eval.py" in run.unfinished
     write_evaluation(training / "checkpoint-10/evals", {"forget_Q_A_Prob": [0.2]})
     (run,) = read(training)
-    assert (run.evaluation.aggregates, run.missing) == ({"forget_Q_A_Prob": 0.2}, ())
+    assert (run.evaluation.aggregates, run.unfinished) == ({"forget_Q_A_Prob": 0.2}, "")
     assert list(run.checkpoints) == [1.0, 2.0]
 
 
-def test_an_unfinished_training_is_named(workspace: Workspace) -> None:
+def test_unfinished_runs_are_left_out_and_named_in_one_note(workspace: Workspace) -> None:
     workspace.run("finished", "SimNPO")
-    training = workspace.training("unfinished")
-    write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
-    (training / "trainer_state.json").unlink()
-    notes = compare([workspace.unlearn]).notes
-    assert f"{training} has no trainer_state.json: its training has not finished" in notes
+    for name in ("begun", "again"):
+        training = workspace.training(name)
+        write_evaluation(training / "checkpoint-5/evals", {"forget_Q_A_Prob": [0.9]})
+        (training / "trainer_state.json").unlink()
+    workspace.training("trained", "BalDRO_DV")
+    comparison = compare([workspace.unlearn])
+    assert [method.label for method in comparison.methods] == ["SimNPO"]
+    (note,) = [note for note in comparison.notes if "left out" in note]
+    assert "unlearn/again, unlearn/begun (its training has not finished)" in note
+    assert "unlearn/trained (its model is not evaluated: run src/eval.py" in note
 
 
-def test_methods_are_named_by_the_settings_in_which_they_differ(workspace: Workspace) -> None:
-    for beta in (1.0, 5.0):
+@pytest.mark.parametrize(
+    ("betas", "labels"),
+    [
+        ((None, 5.0), ["BalDRO_DV", "BalDRO_DV dv_beta=5"]),
+        ((1.0, 5.0), ["BalDRO_DV dv_beta=1", "BalDRO_DV dv_beta=5"]),
+        ((5.0,), ["BalDRO_DV dv_beta=5"]),
+        ((None,), ["BalDRO_DV"]),
+    ],
+)
+def test_a_label_has_what_differs_from_the_default_and_between_methods(
+    workspace: Workspace, betas: tuple[float | None, ...], labels: list[str]
+) -> None:
+    for beta in betas:
         for seed in (0, 1):
-            workspace.run(f"{beta}_{seed}", "BalDRO_DV", seed, dv_beta=beta, gamma=1.0)
-    workspace.run("npo", "NPO")
-    assert methods(workspace) == {"BalDRO_DV dv_beta=1.0": [0, 1], "BalDRO_DV dv_beta=5.0": [0, 1], "NPO": [0]}
+            # gamma is set for all, and base belongs to the trainer.
+            given = {} if beta is None else {"dv_beta": beta}
+            workspace.run(f"{beta}_{seed}", "BalDRO_DV", seed, base="NPO", gamma=0.5, **given)
+    workspace.run("npo", "NPO", gamma=0.5)
+    assert methods(workspace) == {**{label: [0, 1] for label in labels}, "NPO": [0]}
+
+
+def test_a_resumed_run_is_the_same_method(workspace: Workspace) -> None:
+    workspace.run("straight", seed=0)
+    workspace.run("resumed", seed=1)
+    record = workspace.unlearn / "resumed" / ".hydra" / "config.yaml"
+    config = OmegaConf.load(record)
+    config.trainer.args.resume_from_checkpoint = True
+    OmegaConf.save(config, record)
+    assert methods(workspace) == {"NPO": [0, 1]}
 
 
 def test_study_json_names_the_method(workspace: Workspace) -> None:
@@ -131,7 +159,7 @@ def test_a_labelled_run_and_one_of_ones_own_are_one_method_if_their_settings_agr
     labelled, _ = (workspace.run(f"plain_{seed}", "BalDRO_DV", seed, dv_beta=1.0) for seed in (0, 1))
     write(labelled / "study.json", {"label": "BalDRO_DV"})
     workspace.run("other", "BalDRO_DV", 0, dv_beta=5.0)
-    assert methods(workspace) == {"BalDRO_DV": [0, 1], "BalDRO_DV dv_beta=5.0": [0]}
+    assert methods(workspace) == {"BalDRO_DV": [0, 1], "BalDRO_DV dv_beta=5": [0]}
 
 
 def test_nothing_is_guessed_from_a_folders_name(workspace: Workspace) -> None:
@@ -190,7 +218,7 @@ def test_a_record_of_somebody_else_does_not_read_the_environment(
 
 
 @pytest.mark.parametrize(("file", "text", "reason"), [
-    ("unlearn/mine/trainer_state.json", "[]", "list instead of an object"),
+    ("unlearn/mine/trainer_state.json", "[]", r"\[\] where a mapping belongs"),
     ("unlearn/mine/.hydra/config.yaml", "a: [", "cannot read"),
     ("unlearn/mine/.hydra/config.yaml", "- a", "holds no configuration"),
     ("eval/mine/TOFU_SUMMARY.json", '{"model_utility": 0', "line 1, column"),

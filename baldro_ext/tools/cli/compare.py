@@ -38,6 +38,10 @@ def compare(
         bool,
         typer.Option("--allow-mixed", help="Compare even runs of different splits, models or retain logs."),
     ] = False,
+    published: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with numbers of others to show below: method, metric, value[, seed, source]."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Put finished runs side by side: table, pictures, report.
@@ -61,7 +65,7 @@ def compare(
     from baldro_ext.tools.compare.formatting import text
 
     with reported():
-        comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed)
+        comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed, published)
         if not as_json:
             typer.echo(text(comparison, shutil.get_terminal_size((120, 24)).columns))
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.run import RunResult
+from baldro_ext.tools.fairness import unfair_accumulation
 
 _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
 
@@ -45,6 +46,19 @@ def versions(runs: Sequence[RunResult]) -> list[str]:
     names = dict.fromkeys(name for run in runs for name in run.versions)
     lines = [_difference(name, runs, lambda run, name=name: run.versions.get(name)) for name in names]
     return [f"runs used different versions of {line}" for line in lines if line]
+
+
+def unfair(runs: Sequence[RunResult]) -> list[str]:
+    """Return which runs the accumulation steps scaled, if BalDRO, which they do not scale, is among the runs."""
+    groups: dict[str, list[str]] = {}
+    if not any((run.handler or "").startswith("BalDRO") for run in runs):
+        return []
+    for run in runs:
+        written = run.settings.get("args.gradient_accumulation_steps", "")
+        steps = int(written) if written.isdecimal() and len(written) < 9 else 1
+        if run.handler and (reason := unfair_accumulation(run.handler, steps, run.versions.get("transformers"))):
+            groups.setdefault(reason, []).append(run.name)
+    return [f"{reason} ({shortened(names, 6)})" for reason, names in groups.items()]
 
 
 def _difference(

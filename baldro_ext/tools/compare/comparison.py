@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from baldro_ext.suggest import known
+from baldro_ext.suggest import known, shortened
 from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
-from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
+from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.methods import Method, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
+from baldro_ext.tools.compare.published import read_published
 from baldro_ext.tools.compare.run import RunResult, read_run
 from baldro_ext.tools.compare.statistics import Paired, paired
 from baldro_ext.tools.files import sha256
@@ -41,6 +42,8 @@ class Comparison:
         before: Evaluation of the model before unlearning, if found.
         retain: Evaluation of the model that never saw the forget set, if found.
         mixed: Differences that make the runs incomparable; empty unless allowed.
+        unfair: Why a method has another step size than its settings say; empty where none has.
+        published: Numbers of others, with columns method, seed, metric, value and source.
         notes: What a reader must know: missing values, unknown facts, versions.
     """
 
@@ -52,6 +55,8 @@ class Comparison:
     before: Evaluation | None
     retain: Evaluation | None
     mixed: tuple[str, ...]
+    unfair: tuple[str, ...]
+    published: pd.DataFrame
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, label: str) -> Method:
@@ -101,6 +106,7 @@ def compare(
     metrics: Sequence[str] = (),
     worst_share: float = 0.1,
     allow_mixed: bool = False,
+    published: Path | None = None,
 ) -> Comparison:
     """Read runs and put them side by side.
 
@@ -110,6 +116,7 @@ def compare(
         metrics: Keys such as `model_utility` or `forget_Q_A_Prob.worst`; empty for the usual ones.
         worst_share: Share of the samples that counts as worst, in (0, 1].
         allow_mixed: Compare runs that differ in what makes them comparable, and say so in every output.
+        published: CSV file with numbers of others to show below: method, metric, value, and optionally seed and source.
 
     Raises:
         NothingToCompareError: No run, or an unknown baseline or metric.
@@ -121,7 +128,14 @@ def compare(
             f"--worst-share {worst_share:g} is not a share: use a number in (0, 1], such as 0.1"
         )
     folders = [folders] if isinstance(folders, str | Path) else folders
-    runs, before, retain = _without_references([read_run(run) for run in find_runs(folders)])
+    try:
+        found = [read_run(run) for run in find_runs(folders)]
+    except OSError as error:
+        raise BrokenFileError(
+            f"cannot read {error.filename}: {error.strerror}. Leave this run out, or make it a file that you may read"
+        ) from None
+    runs, before, retain = _without_references(found)
+    runs, remarks = _finished(runs)
     methods = group(runs)
     mixed = checks.differences(methods)
     if mixed and not allow_mixed:
@@ -130,20 +144,22 @@ def compare(
             + "".join(f"  {difference}\n" for difference in mixed)
             + "Name runs that agree, or compare them nevertheless with --allow-mixed"
         )
-    baselines, remarks = _baselines(methods, baseline)
+    baselines, alone = _baselines(methods, baseline)
     methods = in_order(methods, next(iter(baselines.values()), None))
     table = _table(methods, worst_share)
     comparison = Comparison(
         methods=tuple(methods),
-        metrics=_metrics(table, metrics, runs),
+        metrics=_metrics(table, metrics),
         table=table,
         baselines=baselines,
         worst_share=worst_share,
         before=before,
         retain=retain,
         mixed=tuple(mixed),
+        unfair=tuple(checks.unfair(runs)),
+        published=read_published(published),
     )
-    notes = (*remarks, *_missing(comparison), *checks.unknown(runs), *checks.versions(runs))
+    notes = (*remarks, *alone, *_missing(comparison), *checks.unknown(runs), *checks.versions(runs))
     return dataclasses.replace(comparison, notes=notes)
 
 
@@ -169,20 +185,43 @@ def _digest(evaluation: Evaluation) -> str:
     return sha256(file.read_bytes())[:12] if file.is_file() else "no file"
 
 
+def _finished(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[str]]:
+    """Return the runs that have an evaluation, and a note about the others.
+
+    Raises:
+        NothingToCompareError: There is none.
+    """
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        if run.unfinished:
+            reasons.setdefault(run.unfinished, []).append(run.name)
+    left_out = "; ".join(f"{shortened(names, 6)} ({reason})" for reason, names in reasons.items())
+    finished = [run for run in runs if not run.unfinished]
+    if not finished:
+        raise NothingToCompareError(f"none of these runs is evaluated: {left_out or 'there is only a reference model'}")
+    return finished, [f"left out: {left_out}"] if left_out else []
+
+
 def _baselines(methods: Sequence[Method], wanted: str | None) -> tuple[dict[str, str], list[str]]:
     """Return the baseline by method, and remarks about methods that have none."""
     labels = [method.label for method in methods]
     if wanted == OWN_BASE and OWN_BASE not in labels:
-        pairs = {method.label: method.base for method in methods if method.base is not None and method.base in labels}
+        pairs = {it.label: base for it in methods if it.base and (base := _named(methods, it.base))}
         alone = [method.label for method in methods if method.is_robust and method.label not in pairs]
         return pairs, [f"no baseline for {', '.join(alone)}: no run of its own base"] if alone else []
-    if wanted is not None and wanted not in labels:
+    if wanted is not None and _named(methods, wanted) is None:
         raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
     plain = [method.label for method in methods if not method.is_robust]
-    chosen = wanted or ("NPO" if "NPO" in labels else next(iter(plain), None))
+    chosen = _named(methods, wanted or "NPO") or next(iter(plain), None)
     if chosen is None:
         return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
     return {label: chosen for label in labels if label != chosen}, []
+
+
+def _named(methods: Sequence[Method], name: str) -> str | None:
+    """Return the label of the method with this label, or of the only one with this trainer."""
+    labels = [it.label for it in methods if it.label == name] or [it.label for it in methods if it.trainer == name]
+    return labels[0] if len(labels) == 1 else None
 
 
 def _table(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:
@@ -195,24 +234,23 @@ def _table(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "seed", "run", "metric", "value"]).astype({"seed": "Int64"})
 
 
-def _metrics(table: pd.DataFrame, wanted: Sequence[str], runs: Sequence[RunResult]) -> tuple[Metric, ...]:
+def _metrics(table: pd.DataFrame, wanted: Sequence[str]) -> tuple[Metric, ...]:
     offered = set(table["metric"])
     for key in wanted:
         if key not in offered:
             raise NothingToCompareError(f"--metric {key} is in none of the evaluations: {known(key, offered)}")
     if not offered:
-        missing = "\n".join(line for run in runs for line in run.missing)
-        raise NothingToCompareError(f"none of these runs has an evaluation: run src/eval.py on their models\n{missing}")
+        raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
     return tuple(metric(key) for key in wanted or default_metrics(offered) or sorted(offered))
 
 
 def _missing(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     for run in comparison.runs:
-        values = comparison.table.loc[comparison.table["run"] == str(run.folders.main), "metric"]
-        absent = [it.key for it in comparison.metrics if it.key not in set(values)]
-        lines += run.missing
-        if absent and len(values):
+        values = set(comparison.table.loc[comparison.table["run"] == str(run.folders.main), "metric"])
+        if absent := [it.key for it in comparison.metrics if it.key not in values]:
             reasons = [f"{key} ({run.evaluation.absent.get(key, 'not evaluated')})" for key in absent]
             lines.append(f"{run.name} lacks {', '.join(reasons)}")
+    if seedless := [run.name for run in comparison.runs if run.seed is None]:
+        lines.append(f"in no test, because no seed is recorded: {shortened(seedless, 6)}")
     return lines

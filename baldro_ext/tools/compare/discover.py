@@ -10,6 +10,7 @@ from pathlib import Path
 
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import checkpoint_step, is_evaluation
+from baldro_ext.tools.compare.fields import exists
 from baldro_ext.tools.compare.hydra_record import HydraRecord
 
 
@@ -54,8 +55,8 @@ def find_runs(arguments: Sequence[str | Path]) -> list[RunFolders]:
 
 def is_training(folder: Path) -> bool:
     """Whether the framework has trained into this folder, or begun to."""
-    begun = folder.parent.name == "unlearn" and (folder / ".hydra" / "config.yaml").is_file()
-    return begun or (folder / "trainer_state.json").is_file() or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
+    begun = folder.parent.name == "unlearn" and exists(folder / ".hydra" / "config.yaml")
+    return begun or exists(folder / "trainer_state.json") or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
 
 
 def training_of(evaluation: Path) -> Path | None:
@@ -68,7 +69,7 @@ def training_of(evaluation: Path) -> Path | None:
         return same_name if is_training(same_name) else None
     # The working folder may have been moved since, so the place of the evaluation comes first.
     for start in filter(None, (working_folder(evaluation), record.working_folder)):
-        if record.model and is_training(start / record.model):
+        if record.model and os.path.isdir(start / record.model) and is_training(start / record.model):
             return Path(os.path.normpath(start / record.model))
     return None
 

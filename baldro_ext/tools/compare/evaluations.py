@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import pandas as pd
 
 from baldro_ext.balance import forget_balance
 from baldro_ext.tools.compare.errors import BrokenFileError
-from baldro_ext.tools.compare.hydra_record import read_json, read_json_if_there
+from baldro_ext.tools.compare.fields import exists, is_number, printable, read_json, read_json_if_there
 from baldro_ext.tools.compare.metrics import metric
 
 
@@ -50,7 +52,7 @@ class Evaluation:
 
 def is_evaluation(folder: Path) -> bool:
     """Whether the framework has written an evaluation into this folder."""
-    return any(folder.glob("*_SUMMARY.json")) or any(folder.glob("*_EVAL.json"))
+    return os.path.isdir(folder) and any(name.endswith(("_SUMMARY.json", "_EVAL.json")) for name in os.listdir(folder))
 
 
 def checkpoint_step(folder: Path) -> int | None:
@@ -69,19 +71,19 @@ def read_evaluation(folder: Path) -> Evaluation:
     if len(benchmarks) > 1:
         raise BrokenFileError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
     evaluation = Evaluation(folder, benchmarks[0] if benchmarks else "")
-    details = read_json_if_there(folder / f"{evaluation.benchmark}_EVAL.json")
-    entries = {key: entry for key, entry in details.items() if isinstance(entry, dict)}
+    details = read_json_if_there(folder / f"{evaluation.benchmark}_EVAL.json").content
+    entries = {printable(key): entry for key, entry in details.items() if isinstance(entry, dict)}
     values = {key: entry.get("agg_value") for key, entry in entries.items()}
-    if (summary := folder / f"{evaluation.benchmark}_SUMMARY.json").is_file():
+    if exists(summary := folder / f"{evaluation.benchmark}_SUMMARY.json"):
         # It leaves out what could not be computed; the details have null there.
-        values = {key: None for key, value in values.items() if value is None} | read_json(summary)
-    general = read_json_if_there(folder / "LMEval_SUMMARY.json")
+        values = {key: None for key, value in values.items() if value is None} | read_json(summary).content
+    general = read_json_if_there(folder / "LMEval_SUMMARY.json").content
     values |= {key: value for key, value in general.items() if not key.endswith("_stderr")}
     for key, value in values.items():
-        if _is_number(value):
-            evaluation.aggregates[key] = float(value)
-        elif value is None or isinstance(value, float):
-            evaluation.absent[key] = "null" if value is None else str(value)
+        if is_number(value):
+            evaluation.aggregates[printable(key)] = float(value)
+        else:
+            evaluation.absent[printable(key)] = "null" if value is None else reprlib.repr(value)
     for key, entry in entries.items():
         if (samples := _samples(entry)) is not None:
             evaluation.samples[key] = samples
@@ -95,16 +97,12 @@ def _samples(entry: Mapping[str, Any]) -> pd.Series | None:
     aggregate tells which of them the metric is about.
     """
     aggregate, rows = entry.get("agg_value"), entry.get("value_by_index")
-    if not _is_number(aggregate) or not isinstance(rows, dict):
+    if not is_number(aggregate) or not isinstance(rows, dict):
         return None
     rows = {index: row for index, row in rows.items() if isinstance(row, dict)}
     for name in dict.fromkeys(name for row in rows.values() for name in row):
-        numbers = {index: row[name] for index, row in rows.items() if _is_number(row.get(name))}
+        numbers = {index: row[name] for index, row in rows.items() if is_number(row.get(name))}
         values = pd.Series(numbers, dtype=float)
         if len(values) and math.isclose(values.mean(), aggregate, rel_tol=1e-5, abs_tol=1e-9):
             return values
     return None
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

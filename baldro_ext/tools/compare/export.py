@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pandas as pd
 from baldro_ext.tools import files
 from baldro_ext.tools.compare import plots, report
 from baldro_ext.tools.compare.comparison import Comparison
-from baldro_ext.tools.compare.formatting import notes, oriented, results, tests
+from baldro_ext.tools.compare.formatting import notes, number, oriented, results, tests
+from baldro_ext.tools.compare.metrics import Metric
 
+_BOLD, _END = "\ue000", "\ue001"  # private signs, which no name from outside keeps
 _LATEX_SIGNS = str.maketrans({
     "±": r"$\pm$", "<": "$<$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\rightarrow$",
-    "▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "△": r"$\vartriangle$", "▽": r"$\triangledown$",
+    _BOLD: r"\textbf{", _END: "}",
 })  # fmt: skip
 
 
@@ -33,11 +36,11 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
     texts = {
         "comparison.md": markdown(comparison, pictures),
         "comparison.tex": latex(comparison),
-        "comparison.csv": comparison.table.to_csv(index=False, lineterminator="\n"),
+        "comparison.csv": _without_formulas(comparison.table).to_csv(index=False, lineterminator="\n"),
         "comparison.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         "report.html": report.render(comparison, pictures, command),
     }
-    files.write(folder, {name: text.encode() for name, text in texts.items()} | images)
+    files.write(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images)
     return content
 
 
@@ -46,7 +49,7 @@ def markdown(comparison: Comparison, pictures: Sequence[plots.Picture] = ()) -> 
     parts = [_pipe(oriented(results(comparison)))]
     if len(paired := tests(comparison)):
         parts.append(_pipe(paired))
-    parts.append("\n".join(f"- {line}" for line in notes(comparison)))
+    parts.append("\n".join(f"- {_plain(line)}" for line in notes(comparison)))
     parts += [
         f"{it.title}: {it.missing}." if it.missing else f"![{it.title}]({it.name}.png)\n\n{it.caption}"
         for it in pictures
@@ -55,11 +58,27 @@ def markdown(comparison: Comparison, pictures: Sequence[plots.Picture] = ()) -> 
 
 
 def latex(comparison: Comparison) -> str:
-    """Return the main table for LaTeX with the packages booktabs and amssymb."""
-    table = oriented(results(comparison))
+    """Return the main table for LaTeX with the package booktabs: names in words, best values of own runs in bold."""
+    table = results(comparison).replace(r" \(?(better|worse)\)?$", "", regex=True)
+    for column, shown in enumerate(comparison.metrics, start=1):
+        for label in _best(comparison, shown):
+            row = table.index.get_loc(label)
+            table.iloc[row, column] = f"{_BOLD}{table.iloc[row, column]}{_END}"
+    table.columns = ["seeds", *(it.title(comparison.worst_share, it.words) for it in comparison.metrics)]
+    table = oriented(table.rename(index=lambda label: str(label).replace("BalDRO_", "BalDRO-").replace("_", " ")))
     body = str(table.to_latex(escape=True, column_format="l" + "r" * len(table.columns))).translate(_LATEX_SIGNS)
-    comments = "".join(f"% {line}\n" for line in ("needs \\usepackage{booktabs,amssymb}", *notes(comparison)))
-    return comments + body
+    needs, bold = "needs \\usepackage{booktabs}", "bold: the best of the methods, published numbers not counted"
+    return "".join(f"% {line}\n" for line in (needs, bold, *notes(comparison, marks=False))) + body
+
+
+def _best(comparison: Comparison, shown: Metric) -> list[str]:
+    """Return the methods with the best mean, all whose shown digits are the same; none if that is all of them."""
+    means = comparison.summary.loc[shown.key, "mean"].dropna()
+    if means.empty or not shown.better:
+        return []
+    best = number(max(means, key=lambda mean: shown.gain(mean, 0.0)))
+    labels = [label for label, mean in means.items() if number(mean) == best]
+    return labels if len(labels) < len(means) else []
 
 
 def record(comparison: Comparison, command: str) -> dict[str, Any]:
@@ -84,7 +103,9 @@ def record(comparison: Comparison, command: str) -> dict[str, Any]:
             for method in comparison.methods
             for run in method.runs
         ],
+        "published": _records(comparison.published),
         "mixed": list(comparison.mixed),
+        "unfair": list(comparison.unfair),
         "notes": notes(comparison),
     }
 
@@ -97,7 +118,15 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _pipe(table: pd.DataFrame) -> str:
-    def escaped(cell: str) -> str:
-        return str(cell).replace("|", "\\|")
+    return str(table.rename(index=_plain, columns=_plain).map(_plain).to_markdown(disable_numparse=True))
 
-    return str(table.rename(index=escaped, columns=escaped).map(escaped).to_markdown(disable_numparse=True))
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would take for a column, HTML, code, a picture or a link."""
+    return re.sub(r"([\\|<`\[])", r"\\\1", str(text))
+
+
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with no text that a spreadsheet would take for a formula."""
+    safe = {name: table[name].str.replace(r"^(?=[=+\-@])", "'", regex=True) for name in ("method", "run", "metric")}
+    return table.assign(**safe)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.metrics import metric
 from baldro_ext.tools.compare.statistics import WILCOXON_FROM
@@ -41,6 +42,9 @@ def mean_and_sd(mean: float, sd: float, n: int, runs: int) -> str:
 def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """Return the main table as strings: a row per method, and a column per metric with mean, deviation and mark.
 
+    A method has a mark where its shown digits differ from its baseline's. The last rows are the model before
+    unlearning, the retain model and published numbers.
+
     Args:
         comparison: The comparison.
         metrics: Keys among those it shows; empty for all.
@@ -49,12 +53,19 @@ def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame
     rows = {}
     for method in comparison.methods:
         cells = [comparison.summary.loc[(it.key, method.label)] for it in shown]
-        texts = [f"{mean_and_sd(it['mean'], it['sd'], it['n'], len(method.runs))} {it['mark']}" for it in cells]
-        rows[method.label] = [str(len(method.runs)), *map(str.strip, texts)]
+        texts = [mean_and_sd(it["mean"], it["sd"], it["n"], len(method.runs)) for it in cells]
+        if baseline := comparison.baselines.get(method.label):
+            theirs = [number(comparison.summary.loc[(it.key, baseline), "mean"]) for it in shown]
+            marks = [it["mark"] if number(it["mean"]) != other else "" for it, other in zip(cells, theirs, strict=True)]
+            texts = [f"{text} {mark}".strip() for text, mark in zip(texts, marks, strict=True)]
+        rows[method.label] = [str(len(method.runs)), *texts]
     for label, evaluation in (("before unlearning", comparison.before), ("retain model", comparison.retain)):
         if evaluation is not None:
             values = evaluation.values(comparison.worst_share)
             rows[label] = [ABSENT, *(number(it.scaled(values[it.key])) if it.key in values else ABSENT for it in shown)]
+    for method, numbers in comparison.published.groupby("method", sort=False):
+        series = [numbers.loc[numbers["metric"] == it.key, "value"].map(it.scaled) for it in shown]
+        rows[f"{method} (published)"] = [ABSENT, *(mean_and_sd(it.mean(), it.std(), len(it), len(it)) for it in series)]
     titles = [it.title(comparison.worst_share) for it in shown]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", *titles])
 
@@ -82,17 +93,19 @@ def tests(comparison: Comparison) -> pd.DataFrame:
     return table if summary["note"].any() else table.drop(columns="note")
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """Return what must stand below the tables, the most important first."""
+def notes(comparison: Comparison, marks: bool = True) -> list[str]:
+    """Return what must stand below the tables, with marks or without, the most important first."""
     lines = [f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in comparison.mixed]
+    lines += [f"UNFAIR: {line}" for line in comparison.unfair]
     if max(len(method.runs) for method in comparison.methods) > 1:
         lines.append("± is the standard deviation over seeds.")
     else:
         lines.append("One seed per method: the spread over seeds is unknown.")
-    if comparison.baselines:
+    lines.append("↓ lower, ↑ higher, →0 nearer to 0 is better.")
+    if comparison.baselines and marks:
         lines.append(
-            f"Baseline: {' or '.join(sorted(set(comparison.baselines.values())))}. ▲ better, ▼ worse than the baseline "
-            "in each of at least two common seeds; △ ▽ on average, or with one seed."
+            f"better, worse: than {' or '.join(sorted(set(comparison.baselines.values())))} in each of at least two "
+            "common seeds; (better), (worse): on average, or with one seed; no word: the shown digits are the same."
         )
     pairs = comparison.summary.loc[comparison.summary["p_t"].notna(), "pairs"]
     if len(pairs):
@@ -104,7 +117,16 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append(f"p-values are not corrected for the number of tests, {len(pairs)}.")
     if any(it.logarithmic for it in comparison.metrics):
         lines.append("log10: averaged and compared as logarithm, because values span many orders of magnitude.")
-    return [*lines, *comparison.notes]
+    return [*lines, *_about_published(comparison), *comparison.notes]
+
+
+def _about_published(comparison: Comparison) -> list[str]:
+    if comparison.published.empty:
+        return []
+    sources = [source for source in comparison.published["source"].unique() if source]
+    line = f"(published): numbers of others{' from ' * bool(sources)}{'; '.join(sources)}, in no test and not ranked."
+    unknown = sorted(set(comparison.published["metric"]) - {it.key for it in comparison.metrics})
+    return [line, *([f"published, but not shown here: {shortened(unknown, 6)}"] if unknown else [])]
 
 
 def text(comparison: Comparison, width: int = 120) -> str:

@@ -1,14 +1,14 @@
-"""Files that a run leaves behind: JSON objects, and Hydra's record of the configuration and the command line."""
+"""Hydra's record of a run: its configuration and its command line."""
 
 from __future__ import annotations
 
 import functools
-import json
+import io
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -16,36 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from baldro_ext.open_unlearning.resolvers import chosen_name
 from baldro_ext.tools.compare.errors import BrokenFileError
+from baldro_ext.tools.compare.fields import Fields, exists, printable
 
 _RUN_NAME = re.compile(r"\$\{baldro\.run_name:(.+)\}")
 _RESOLVER = re.compile(r"\$\{[^${}]*:")
 _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),(.+)\}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        BrokenFileError: The file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenFileError(f"cannot read {path}: {error}") from None
-    except json.JSONDecodeError as error:
-        raise BrokenFileError(
-            f"{path} is not valid JSON ({error.msg} in line {error.lineno}, column {error.colno}), probably because "
-            "the job was stopped while writing it: evaluate again with eval.tofu.overwrite=true or "
-            "eval.muse.overwrite=true, or leave this run out"
-        ) from None
-    if not isinstance(content, dict):
-        raise BrokenFileError(f"{path} holds a {type(content).__name__} instead of an object: leave this run out")
-    return content
-
-
-def read_json_if_there(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, as `read_json`; empty where there is no file."""
-    return read_json(path) if path.is_file() else {}
 
 
 @dataclass(frozen=True)
@@ -55,7 +30,7 @@ class HydraRecord:
     Attributes:
         config: The composed configuration with its interpolations, but without those that call a resolver: a file of
             somebody else must not read this machine's environment.
-        raw: All of it as plain data, interpolations as they are written.
+        raw: All of it as plain data, interpolations as they are written; empty where nothing was recorded.
         choices: Chosen configuration by group, such as trainer and model.
         overrides: As typed behind the command.
         script: `train` or `eval`; `None` where Hydra's own settings were not recorded.
@@ -63,7 +38,7 @@ class HydraRecord:
     """
 
     config: DictConfig
-    raw: dict[str, Any]
+    raw: Fields
     choices: dict[str, str]
     overrides: list[str]
     script: str | None
@@ -76,10 +51,10 @@ class HydraRecord:
         Raises:
             BrokenFileError: The record cannot be read.
         """
-        empty = cls(OmegaConf.create(), {}, {}, [], None, None)
+        empty = cls(OmegaConf.create(), Fields(Path()), {}, [], None, None)
         if folder is None:
             return empty
-        if (folder / ".hydra" / "config.yaml").is_file():
+        if exists(folder / ".hydra" / "config.yaml"):
             return _read(folder / ".hydra")
         sweeps = folder.parent.parent.parent.glob("multirun/**/.hydra/config.yaml")
         records = (_read(path.parent) for path in sorted(sweeps, reverse=True))
@@ -88,17 +63,17 @@ class HydraRecord:
     @property
     def exists(self) -> bool:
         """Whether anything was recorded."""
-        return bool(self.raw)
+        return bool(self.raw.content)
 
     def get(self, *keys: str) -> str | None:
         """Return the first value that is not null, missing or impossible to resolve; keys are dotted."""
         for key in keys:
             try:
                 value = OmegaConf.select(self.config, key)
-            except OmegaConfBaseException:
+            except (OmegaConfBaseException, RecursionError):  # the latter: interpolations in a circle
                 continue
             if value is not None:
-                return str(value)
+                return printable(str(value))
         return None
 
     @property
@@ -124,7 +99,7 @@ class HydraRecord:
 
         With `${baldro.retain_logs:...}` it is the path that the resolver looks at.
         """
-        optional = _RETAIN_LOGS.fullmatch(str(self.raw.get("retain_logs_path")))
+        optional = _RETAIN_LOGS.fullmatch(str(self.raw.content.get("retain_logs_path")))
         if optional is None:
             return self.get(f"eval.{benchmark.lower()}.retain_logs_path", "retain_logs_path"), False
         name, model, split = optional[1], self.choices.get("model"), self._resolved(optional[2])
@@ -133,7 +108,7 @@ class HydraRecord:
     @property
     def _task(self) -> str | None:
         """The run's `task_name`, also where this package's experiments derive it from the overrides."""
-        derived = _RUN_NAME.fullmatch(str(self.raw.get("task_name")))
+        derived = _RUN_NAME.fullmatch(str(self.raw.content.get("task_name")))
         if derived is None:
             return self.get("task_name")
         parts = map(self._resolved, derived[1].split(","))
@@ -146,17 +121,18 @@ class HydraRecord:
 
 
 def _read(folder: Path) -> HydraRecord:
-    config, hydra_file = _load(folder / "config.yaml"), folder / "hydra.yaml"
-    hydra = _plain(_load(hydra_file)).get("hydra", {}) if hydra_file.is_file() else {}
-    runtime = hydra.get("runtime", {})
-    raw = _plain(config)
+    config, raw = _load(folder / "config.yaml")
+    settings = folder / "hydra.yaml"
+    hydra = (_load(settings)[1] if exists(settings) else Fields(settings)).within("hydra")
+    runtime = hydra.within("runtime")
+    choices, cwd = runtime.within("choices"), runtime.get("cwd", str)
     return HydraRecord(
-        config=OmegaConf.create(_without_resolvers(raw)),
+        config=config,
         raw=raw,
-        choices=runtime.get("choices") or {},
-        overrides=hydra.get("overrides", {}).get("task") or [],
-        script=hydra.get("job", {}).get("name"),
-        working_folder=Path(runtime["cwd"]) if "cwd" in runtime else None,
+        choices={group: choices.get(group, str) or "" for group in choices.content},
+        overrides=[printable(str(it)) for it in hydra.within("overrides").get("task", list) or ()],
+        script=hydra.within("job").get("name", str),
+        working_folder=Path(cwd) if cwd else None,
     )
 
 
@@ -169,22 +145,25 @@ def _without_resolvers(node: Any) -> Any:
     return "???" if isinstance(node, str) and _RESOLVER.search(node) else node
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-
-
-def _load(path: Path) -> DictConfig:
+def _load(path: Path) -> tuple[DictConfig, Fields]:
     # Parsing takes a tenth of a second, and each folder that may belong to a record asks for it.
     return _parsed(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(path: Path, modified: int) -> DictConfig:
+def _parsed(path: Path, modified: int) -> tuple[DictConfig, Fields]:
+    """Return a file as a configuration without calls of resolvers, and as plain data."""
     try:
-        content = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        text = path.read_text(encoding="utf-8")
+        # A few lines with aliases can stand for gigabytes.
+        if "&" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise yaml.YAMLError("it has aliases, which Hydra does not write")
+        raw = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+        config = OmegaConf.create(_without_resolvers(raw))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise BrokenFileError(f"cannot read {path}: {reason}. Leave this run out, or delete the file") from None
-    if not isinstance(content, DictConfig):
+    # An empty file, or a line of text, which OmegaConf takes for a key.
+    if not isinstance(config, DictConfig) or not isinstance(raw, dict) or all(it is None for it in raw.values()):
         raise BrokenFileError(f"{path} holds no configuration. Leave this run out, or delete the file")
-    return content
+    return config, Fields(path, raw)

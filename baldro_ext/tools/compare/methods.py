@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baldro_ext.tools.compare.errors import MixedRunsError
+from baldro_ext.tools.compare.fields import printable
 from baldro_ext.tools.compare.run import RunResult
+
+_UNSET = "unset"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,11 @@ class Method:
     runs: tuple[RunResult, ...]
 
     @property
+    def trainer(self) -> str | None:
+        """The name given as `trainer=`, if known."""
+        return self.runs[0].trainer
+
+    @property
     def base(self) -> str | None:
         """The forget loss of a BalDRO trainer; `None` for others."""
         return self.runs[0].base
@@ -29,33 +39,31 @@ class Method:
     @property
     def is_robust(self) -> bool:
         """Whether its trainer is one of BalDRO's."""
-        return (self.runs[0].trainer or self.label).startswith("BalDRO")
+        return (self.trainer or self.label).startswith("BalDRO")
 
     @property
     def family(self) -> str:
         """What it has in common with its variants: the forget loss, or the trainer."""
-        return self.base or self.runs[0].trainer or self.label
+        return self.base or self.trainer or self.label
 
     @property
     def variant(self) -> str:
         """Its name among the methods of its family."""
-        if self.is_robust:
-            return self.label.replace(f"_{self.family}", "")
-        return f"without BalDRO{self.label.removeprefix(self.family)}"
+        return self.label.replace(f"_{self.family}", "") if self.is_robust else self.label
 
 
 def group(runs: Sequence[RunResult]) -> list[Method]:
     """Return the methods, in the order of the runs.
 
-    A method is named by `study.json`; without it by the trainer, and where a trainer comes with several settings, by
-    those that differ. A run about which nothing is recorded is a method of its own, named by its folder.
+    A method is named by `study.json`; without it by the trainer, and by the settings that differ both from the
+    trainer's default and between the runs. A run about which nothing is recorded is a method of its own, named by its
+    folder.
 
     Raises:
         MixedRunsError: A method has the same seed twice, which would count as two independent runs.
     """
     methods: dict[str, list[RunResult]] = {}
-    for run in runs:
-        label = _label(run, runs)
+    for run, label in zip(runs, _labels(runs), strict=True):
         twin = next((other for other in methods.get(label, ()) if other.seed == run.seed), None)
         if twin is not None:
             seed = "an unknown seed" if run.seed is None else f"seed {run.seed}"
@@ -77,12 +85,22 @@ def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:
     return sorted(methods, key=lambda it: (it.family != head, families.index(it.family), it.is_robust))
 
 
-def _label(run: RunResult, runs: Sequence[RunResult]) -> str:
-    if run.label is not None or run.trainer is None:
-        return run.label or run.folders.main.name
-    if any(other.label == run.trainer == other.trainer and other.settings == run.settings for other in runs):
-        return run.trainer
-    alike = [it.settings for it in runs if it.trainer == run.trainer and it.label in (None, it.trainer)]
-    varying = [key for key in run.settings if len({settings.get(key) for settings in alike}) > 1]
-    told = [f"{key.removeprefix('args.').removeprefix('method_args.')}={run.settings[key]}" for key in varying]
-    return " ".join([run.trainer, *told])
+def _labels(runs: Sequence[RunResult]) -> list[str]:
+    recorded = [run for run in runs if run.settings]
+    keys = sorted({key for run in recorded for key in run.settings})
+    varying = [key for key in keys if len({run.settings.get(key, _UNSET) for run in recorded}) > 1]
+    # What nobody has set is a trainer's default; two such values come from other parts of the configuration.
+    defaults: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+    for run, key in itertools.product(recorded, varying):
+        if key not in run.overridden:
+            defaults[run.trainer, key].add(run.settings.get(key, _UNSET))
+    labels = []
+    for run in runs:
+        named = any(it.label == run.trainer == it.trainer and it.settings == run.settings for it in runs)
+        if run.label is not None or run.trainer is None or named:
+            labels.append(run.label or run.trainer or printable(run.folders.main.name))
+            continue
+        own = {key: run.settings.get(key, _UNSET) for key in varying} if run.settings else {}
+        told = [f"{key.rpartition('.')[2]}={own[key]}" for key in own if defaults[run.trainer, key] != {own[key]}]
+        labels.append(" ".join([run.trainer, *told]))
+    return labels

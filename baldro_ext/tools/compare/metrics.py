@@ -64,12 +64,13 @@ class Metric:
         """Whether it is averaged and compared as log10, because its values span many orders of magnitude."""
         return self.key == "forget_quality"
 
-    def title(self, worst_share: float) -> str:
-        """Return the column title: the framework's name, the statistic and the better direction."""
+    def title(self, worst_share: float, name: str = "") -> str:
+        """Return the column title: a name, the framework's by default, the statistic and the better direction."""
         base, statistic = _parts(self.key)
         words = {"worst": f"worst {100 * worst_share:g}%", "largest": "worst sample"}.get(statistic, statistic)
         arrow = {"lower": "↓", "higher": "↑", "zero": "→0"}.get(self.better, "")
-        return " ".join(filter(None, ("log10" if self.logarithmic else "", base, words, arrow)))
+        name = f"{name}," if name and words else name or base
+        return " ".join(filter(None, ("log10" if self.logarithmic else "", name, words, arrow)))
 
     def scaled(self, value: float) -> float:
         """Return the value, or its log10: -inf for a p-value that was rounded to 0."""

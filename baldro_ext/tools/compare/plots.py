@@ -1,6 +1,6 @@
 """Three pictures: what the worst samples keep against utility, all samples, and the course of the training.
 
-They are small, in Okabe and Ito's colours, and legible in a column of a paper and on a phone.
+They are small, in the project's colours, and legible in a column of a paper and on a phone.
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.metrics import metric
 from baldro_ext.tools.compare.run import RunResult
+from baldro_ext.tools.palette import GREY, colours
 
 UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
-# https://jfly.uni-koeln.de/color/, without the yellow that is hard to see on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.")
-_GREY = "#767676"
 _WIDTH = 4.6  # inches: on a screen of 390 px, 9.5 points are then 10 px
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5, "font.family": "DejaVu Sans", "axes.titlesize": 9.5, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": "#E6E6E6", "grid.linewidth": 0.7, "axes.edgecolor": "#8C8C8C", "legend.frameon": False,
-    "legend.fontsize": 9, "lines.linewidth": 1.8, "pdf.fonttype": 42,
+    "legend.fontsize": 9, "lines.linewidth": 1.8, "pdf.fonttype": 42, "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -119,8 +117,8 @@ def trade_off(comparison: Comparison) -> Figure:
             axes.plot(points.loc[label, utility], points.loc[label, worst], alpha=0.5, ms=4, mew=0, **style)
             axes.plot(*means.loc[label], label=look.name, ms=9, mec="white", zorder=3, **style)
         for baseline in methods.keys() & set(comparison.baselines.values()):
-            axes.axvline(means.loc[baseline, utility], color=_GREY, linestyle=":", linewidth=1, zorder=1)
-            axes.axhline(means.loc[baseline, worst], color=_GREY, linestyle=":", linewidth=1, zorder=1)
+            axes.axvline(means.loc[baseline, utility], color=GREY, linestyle=":", linewidth=1, zorder=1)
+            axes.axhline(means.loc[baseline, worst], color=GREY, linestyle=":", linewidth=1, zorder=1)
         axes.margins(0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     share = f"{100 * comparison.worst_share:g}%"
@@ -144,7 +142,7 @@ def distribution(comparison: Comparison) -> Figure:
         axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of the samples")
         for label, look in methods.items():
             _survival(axes, _pooled(able[label], key), label=look.name, color=look.colour, linestyle=look.line)
-        _survival(axes, _samples(_before(comparison), key), label="before unlearning", color=_GREY, linestyle=":")
+        _survival(axes, _samples(_before(comparison), key), label="before unlearning", color=GREY, linestyle=":")
         _survival(axes, _samples(comparison.retain, key), label="retain model", color="black", linestyle=":")
         axes.set_ylim(0, 1.02)
     panels[0][0].set_xlim(0, None)  # panels share it, so only when all curves are there
@@ -219,17 +217,16 @@ _Panels = list[tuple[Axes, dict[str, _Look]]]
 def _panels(comparison: Comparison, labels: set[str], height: float, share: bool = True) -> tuple[Figure, _Panels]:
     """Return a figure with the look of these methods by label: one panel, or one per forget loss if there are many."""
     families = {method.family for method in comparison.methods}
-    split = len(comparison.methods) > len(COLOURS) and len(families) > 1
+    split = len(comparison.methods) > len(_MARKERS) and len(families) > 1
     names = {method.label: method.variant if split else method.label for method in comparison.methods}
     # A variant looks the same in every panel and picture.
-    place = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
+    colour = colours(names.values())
     groups: dict[str, dict[str, _Look]] = {}
-    for method in comparison.methods:
-        if method.label in labels:
-            name = names[method.label]
-            turn = place[name] + place[name] // len(COLOURS)  # so that no pair of colour and marker comes twice
-            look = _Look(name, COLOURS[place[name] % len(COLOURS)], _MARKERS[turn % 7], _LINES[turn % 3])
-            groups.setdefault(method.family if split else "", {})[method.label] = look
+    for place, name in enumerate(colour):
+        for method in comparison.methods:
+            if method.label in labels and names[method.label] == name:
+                look = _Look(name, colour[name], _MARKERS[place % 7], _LINES[place % 3])
+                groups.setdefault(method.family if split else "", {})[method.label] = look
     columns = min(2, len(groups))
     rows = math.ceil(len(groups) / columns)
     with rc_context(_STYLE):

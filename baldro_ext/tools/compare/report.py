@@ -26,7 +26,7 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
         comparison=comparison,
         results=oriented(results(comparison)),
         tests=tests(comparison),
-        notes=notes(comparison)[len(comparison.mixed) :],
+        notes=notes(comparison)[len(comparison.mixed) + len(comparison.unfair) :],
         pictures=pictures,
         facts=_facts(comparison),
         settings=_settings(comparison.methods),

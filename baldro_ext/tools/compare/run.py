@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baldro_ext.open_unlearning.resolvers import chosen_name
 from baldro_ext.tools.compare.discover import RunFolders, working_folder
 from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.evaluations import Evaluation, checkpoint_step, is_evaluation, read_evaluation
-from baldro_ext.tools.compare.hydra_record import HydraRecord, read_json_if_there
+from baldro_ext.tools.compare.fields import Fields, printable, read_json_if_there
+from baldro_ext.tools.compare.hydra_record import HydraRecord
 from baldro_ext.tools.files import sha256
 
 NONE = "none"
-# Training arguments that do not change what a run learns, or that are handled separately.
-_WITHOUT_EFFECT = (
-    "args.seed", "args.output_dir", "args.logging_", "args.report_to", "args.eval_", "args.do_eval", "args.save_",
-    "args.use_cpu", "args.per_device_eval_",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,25 @@ class RunResult:
         folders: Its folders.
         label: Method name in `study.json`, or `None`.
         trainer: Name given as `trainer=`, or `None`.
+        handler: Its class, or `None`.
         base: The forget loss of a BalDRO trainer; `None` for others.
         seed: Of the training, or `None`.
         model: Name or path of the evaluated model, if known.
         evaluation: Of the final model; empty if there is none.
         checkpoints: Evaluations during training, by epoch.
         facts: By name, what must be equal to compare runs; `None` is unknown, `none` is known to be absent.
-        settings: Flat configuration of the trainer, without what does not change the result.
+        settings: Flat configuration of the trainer, without what does not change the trained model.
+        overridden: Those that were set on the command line.
         commands: As typed in the working folder.
         seconds: Training time, if known.
         versions: By package, if known.
-        missing: What the run lacks, and how to get it.
+        unfinished: Why its final model has no evaluation; empty if it has one.
     """
 
     folders: RunFolders
     label: str | None
     trainer: str | None
+    handler: str | None
     base: str | None
     seed: int | None
     model: str | None
@@ -52,15 +54,16 @@ class RunResult:
     checkpoints: Mapping[float, Evaluation]
     facts: Mapping[str, str | None]
     settings: Mapping[str, str]
+    overridden: frozenset[str]
     commands: tuple[str, ...]
     seconds: float | None
     versions: Mapping[str, str]
-    missing: tuple[str, ...]
+    unfinished: str
 
     @property
     def name(self) -> str:
         """The end of its folder's path, such as `unlearn/NPO`."""
-        return "/".join(self.folders.main.parts[-2:])
+        return printable("/".join(self.folders.main.parts[-2:]))
 
 
 def read_run(folders: RunFolders) -> RunResult:
@@ -70,37 +73,50 @@ def read_run(folders: RunFolders) -> RunResult:
         BrokenFileError: A file cannot be read.
     """
     training, evaluating = HydraRecord.of(folders.training), HydraRecord.of(folders.evaluation)
-    study = read_json_if_there(folders.evaluation / "study.json") if folders.evaluation else {}
-    state = read_json_if_there(folders.training / "trainer_state.json") if folders.training else {}
+    study = read_json_if_there((folders.evaluation or folders.main) / "study.json")
+    state, model = (read_json_if_there(folders.main / name) for name in ("trainer_state.json", "config.json"))
     checkpoints = _checkpoints(folders.training)
-    logged = [entry for entry in state.get("log_history", ()) if {"step", "epoch"} <= entry.keys()]
-    epochs = {0: 0.0, **{int(entry["step"]): float(entry["epoch"]) for entry in logged}}
-    evaluation, missing = _final(folders, state, checkpoints)
-    if folders.training and not training.exists and not study:
-        missing.append(f"{folders.training} has no .hydra/config.yaml: its seed and model are unknown")
+    evaluation, unfinished = _final(folders, state, checkpoints)
+    epochs = _epochs(state)
+    # save_pretrained notes the version in a model's config.json.
+    noted = {"transformers": model.get("transformers_version", str)} | study.within("versions").content
+    versions = Fields(study.path, noted)
     return RunResult(
         folders=folders,
-        label=study.get("label"),
-        trainer=study.get("trainer") or training.trainer,
+        label=study.get("label", str),
+        trainer=study.get("trainer", str) or training.trainer,
+        handler=training.get("trainer.handler"),
         base=training.get("trainer.method_args.base"),
-        seed=_seed(study.get("seed", training.get("trainer.args.seed"))),
+        seed=study.get("seed", int) if study.content.get("seed") is not None else _seed(training),
         model=evaluating.model,
         evaluation=evaluation,
         checkpoints={epochs[step]: evaluation for step, evaluation in checkpoints.items() if step in epochs},
         facts=_facts(folders, training, evaluating if evaluating.exists else training, study, evaluation),
-        settings=_settings(training),
+        settings=_flat(training.raw.within("trainer").content),
+        overridden=frozenset(it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in training.overrides),
         commands=tuple(record.command for record in (training, evaluating) if record.command),
-        seconds=study.get("training_seconds"),
-        versions=study.get("versions") or {},
-        missing=tuple(missing),
+        seconds=study.get("training_seconds", float),
+        versions={str(name): version for name in noted if (version := versions.get(name, str))},
+        unfinished=unfinished,
     )
 
 
-def _seed(recorded: Any) -> int | None:
+def _seed(training: HydraRecord) -> int | None:
+    if (recorded := training.get("trainer.args.seed")) is None:
+        return None
     try:
-        return None if recorded is None else int(recorded)
-    except (TypeError, ValueError):
-        raise BrokenFileError(f"the seed {recorded!r} is not a whole number: leave this run out") from None
+        return Fields(training.raw.path, {"trainer.args.seed": int(recorded)}).get("trainer.args.seed", int)
+    except ValueError:
+        raise BrokenFileError(
+            f"{training.raw.path}: the seed {reprlib.repr(recorded)} is not a whole number: leave this run out"
+        ) from None
+
+
+def _epochs(state: Fields) -> dict[int, float]:
+    """Return the epochs that a training has logged, by step."""
+    entries = [Fields(state.path, entry) for entry in state.get("log_history", list) or ()]
+    logged = [(entry.get("step", int), entry.get("epoch", float)) for entry in entries]
+    return {0: 0.0} | {step: epoch for step, epoch in logged if step is not None and epoch is not None}
 
 
 def _checkpoints(training: Path | None) -> dict[int, Evaluation]:
@@ -110,29 +126,27 @@ def _checkpoints(training: Path | None) -> dict[int, Evaluation]:
     return {step: read_evaluation(folders[step]) for step in steps}
 
 
-def _final(
-    folders: RunFolders, state: Mapping[str, Any], checkpoints: Mapping[int, Evaluation]
-) -> tuple[Evaluation, list[str]]:
-    """Return the evaluation of the final model, and what is missing if there is none."""
+def _final(folders: RunFolders, state: Fields, checkpoints: Mapping[int, Evaluation]) -> tuple[Evaluation, str]:
+    """Return the evaluation of the final model, and why there is none."""
     if folders.evaluation is not None:
-        return read_evaluation(folders.evaluation), []
-    training = folders.main
-    if not state:
-        return Evaluation(training), [f"{training} has no trainer_state.json: its training has not finished"]
-    if state.get("global_step") in checkpoints:
-        return checkpoints[state["global_step"]], []
-    return Evaluation(training), [f"{training} has no evaluation of its model: run src/eval.py on it"]
-
-
-def _settings(training: HydraRecord) -> dict[str, str]:
-    settings = _flat(training.raw.get("trainer") or {})
-    return {key: value for key, value in settings.items() if not key.startswith(_WITHOUT_EFFECT)}
+        return read_evaluation(folders.evaluation), ""
+    if not state.content:
+        return Evaluation(folders.main), "its training has not finished"
+    if last := checkpoints.get(state.get("global_step", int) or 0):
+        return last, ""
+    return Evaluation(folders.main), "its model is not evaluated: run src/eval.py on it"
 
 
 def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    """Return a trainer's configuration by dotted key, without what does not change the trained model or its name."""
     flat: dict[str, str] = {}
     for key, value in node.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+        name = printable(f"{prefix}{key}")
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{name}.")
+        elif name not in ("args.seed", "args.use_cpu") and chosen_name(overrides=[f"trainer.{name}=x"]):
+            whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+            flat[name] = "null" if value is None else printable(str(int(value) if whole else value))
     return flat
 
 
@@ -140,7 +154,7 @@ def _facts(
     folders: RunFolders,
     training: HydraRecord,
     evaluating: HydraRecord,
-    study: Mapping[str, Any],
+    study: Fields,
     evaluation: Evaluation,
 ) -> dict[str, str | None]:
     """Return the facts from Hydra's records, and from `study.json` where those are missing.
@@ -148,32 +162,30 @@ def _facts(
     `evaluating` is the training's own record where there is no separate evaluation: the training evaluates, too.
     """
     return {
-        "benchmark": evaluation.benchmark or study.get("benchmark"),
-        "model before unlearning": training.model or study.get("model"),
-        "forget split": training.get("forget_split", "data_split") or study.get("split"),
+        "benchmark": evaluation.benchmark or study.get("benchmark", str),
+        "model before unlearning": training.model or study.get("model", str),
+        "forget split": training.get("forget_split", "data_split") or study.get("split", str),
         "retain split": training.get("retain_split"),
         "evaluated split": evaluating.get("eval.tofu.forget_split", "eval.muse.data_split"),
         "holdout split": evaluating.get("eval.tofu.holdout_split"),
         "question key": evaluating.get("eval.tofu.question_key"),
         "retain logs": _retain_logs(folders, evaluating, study, evaluation),
         "lm-eval tasks": evaluating.get("eval.lm_eval.tasks")
-        or (str(study["lm_eval"]) if study.get("lm_eval") else None),
+        or (str(tasks) if (tasks := study.get("lm_eval", list)) else None),
     }
 
 
-def _retain_logs(
-    folders: RunFolders, evaluating: HydraRecord, study: Mapping[str, Any], evaluation: Evaluation
-) -> str | None:
+def _retain_logs(folders: RunFolders, evaluating: HydraRecord, study: Fields, evaluation: Evaluation) -> str | None:
     """Return the retain model's evaluation by name and content."""
     written, optional = evaluating.retain_logs(evaluation.benchmark or "TOFU")
     if not evaluating.exists:
-        written = study.get("retain_logs")
+        written = study.get("retain_logs", str)
     if written is None:
-        return NONE if evaluating.exists or "retain_logs" in study else None
+        return NONE if evaluating.exists or "retain_logs" in study.content else None
     starts = (working_folder(folders.evaluation or folders.main), evaluating.working_folder)
-    file = next((start / written for start in starts if start and (start / written).is_file()), None)
+    file = next((start / written for start in starts if start and os.path.isfile(start / written)), None)
     if file is None and optional and "forget_quality" not in evaluation.aggregates:
         return NONE
-    digest = study.get("retain_sha256") or (sha256(file.read_bytes()) if file else None)
+    digest = study.get("retain_sha256", str) or (sha256(file.read_bytes()) if file else None)
     path = Path(written)
     return f"{path.name} of {path.parent.name} (sha256 {digest[:12]})" if digest else f"{written} (no longer there)"

@@ -36,13 +36,11 @@ class Paired:
 
     @property
     def mark(self) -> str:
-        """▲ better or ▼ worse in each of at least two seeds; △ ▽ on average; = equal; empty if unknown."""
-        if self.gain is None:
+        """`better` or `worse` in each of at least two seeds, in brackets on average; empty if equal or unknown."""
+        if not self.gain:
             return ""
-        if self.gain == 0:
-            return "="
-        consistent = self.pairs > 1 and max(self.better, self.worse) == self.pairs
-        return ("▲" if consistent else "△") if self.gain > 0 else ("▼" if consistent else "▽")
+        word = "better" if self.gain > 0 else "worse"
+        return word if self.pairs > 1 and max(self.better, self.worse) == self.pairs else f"({word})"
 
 
 def paired(gains: pd.Series) -> Paired:
