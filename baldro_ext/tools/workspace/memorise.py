@@ -14,7 +14,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from baldro_ext.answers import IGNORE_INDEX
-from baldro_ext.data import ForgetRetainCollator, encode_answers
+from baldro_ext.data import ForgetRetainCollator
+from baldro_ext.encoding import encode_answers
 
 
 @dataclass(frozen=True)
