@@ -1,14 +1,23 @@
-"""A Hydra callback that checks the method's settings before model and data are loaded and a folder is created."""
+"""Checks of the command line and the method's settings, before model and data are loaded and a folder is created."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from baldro_ext.errors import BaldroError
+from baldro_ext.suggest import known
+
+_CHOICE = re.compile(r"\+{0,2}([\w/]+)=([\w./-]+(?:,[\w./-]+)*)")
+# With these, Hydra may find more configurations than are in the folders given to `refuse_unknown_choices`.
+_OTHER_PLACES = re.compile(r"-c|--config|\+*hydra\.searchpath")
 
 
 class EarlyCheck(Callback):
@@ -16,13 +25,38 @@ class EarlyCheck(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Print what is wrong and exit with status 1; Hydra would turn an exception into a warning."""
-        from baldro_ext.config import Settings  # imports torch, so only when a run starts
+        import torch  # slow, so only when a run starts
+
+        from baldro_ext.arguments import refuse_one_sample
+        from baldro_ext.config import Settings
         from baldro_ext.weightings import VARIANTS
 
-        if config.trainer.handler not in VARIANTS:
+        if (variant := config.trainer.handler) not in VARIANTS:
             return
         try:
             method: Any = OmegaConf.to_container(config.trainer.method_args, resolve=True)
-            Settings.parse(config.trainer.handler, method)
+            devices = int(os.environ.get("WORLD_SIZE", max(1, torch.cuda.device_count())))
+            batch = config.trainer.args.get("per_device_train_batch_size", 8)
+            refuse_one_sample(Settings.parse(variant, method), devices * batch)
         except (ValueError, BaldroError) as error:
             sys.exit(f"Error in trainer.method_args: {error}")
+
+
+def refuse_unknown_choices(words: Sequence[str], folders: Sequence[Path]) -> None:
+    """Exit with status 1 if a choice such as `trainer=NAME` is in none of the folders of configurations.
+
+    Hydra's own message, a list without the closest name, would come while it composes, when no plugin can change it.
+
+    Args:
+        words: The arguments of the command line.
+        folders: The folders of the configurations.
+    """
+    if any(map(_OTHER_PLACES.match, words)):
+        return
+    for group, names in (match.groups() for match in map(_CHOICE.fullmatch, words) if match):
+        for name in names.split(","):
+            beside = re.sub(r"[^/]+", "*", name) + ".yaml"
+            groups = [folder / group for folder in folders]
+            options = {str(file.relative_to(at).with_suffix("")) for at in groups for file in at.glob(beside)}
+            if options and name not in {*options, "null"}:
+                sys.exit(f"Error: {group}={name} is unknown: {known(name, options)}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 
+from baldro_ext.open_unlearning.early_check import refuse_unknown_choices
 from baldro_ext.registry import config_folders
 
 
@@ -28,7 +29,7 @@ def open_unlearning_is_loaded() -> bool:
 
 
 def add_to(search_path: ConfigSearchPath) -> None:
-    """Register trainers, metric and resolvers, and append the configurations to a Hydra search path unless present.
+    """Register trainers, metric and resolvers, append the configurations to a search path, and check the choices.
 
     After ours come those of packages that add a forget loss or a weighting.
     """
@@ -37,6 +38,9 @@ def add_to(search_path: ConfigSearchPath) -> None:
         search_path.append("baldro_ext", f"file://{config_directory()}")
         for folder in config_folders():
             search_path.append(folder.parent.name, f"file://{folder}")
+    if Path(sys.argv[0]).name in ("train.py", "eval.py"):  # not in a program that composes configurations itself
+        folders = [Path(element.path.removeprefix("file://")) for element in search_path.get_path()]
+        refuse_unknown_choices(sys.argv[1:], folders)
 
 
 def register() -> None:

@@ -155,10 +155,19 @@ def test_experiments_compose_without_any_other_override(framework: Framework, be
     assert "\ndata:\n" in composed
 
 
-@pytest.mark.parametrize("override", ["trainer.method_args.dv_beta=0", "+trainer.method_args.hardnes=nll"])
-def test_a_setting_that_cannot_work_ends_the_run_before_it_begins(framework: Framework, override: str) -> None:
-    command = ("trainer=BalDRO_DV", "experiment=unlearn/tofu", "task_name=early", override)
+@pytest.mark.parametrize(
+    ("trainer", "override", "named"),
+    [
+        ("BalDRO_DV", "+trainer.method_args.hardnes=nll", "hardnes"),
+        ("BalDRO_DV", "trainer.args.per_device_train_batch_size=1", "scope=dataset"),
+        ("BaLDRO_DV", "seed=0", "did you mean BalDRO_DV?"),
+    ],
+)
+def test_what_cannot_work_ends_the_run_before_it_begins(
+    framework: Framework, trainer: str, override: str, named: str
+) -> None:
+    command = (f"trainer={trainer}", "experiment=unlearn/tofu", "task_name=early", override)
     output = framework.run(str(framework.checkout / "src" / "train.py"), *command, ok=False)
-    assert override.lstrip("+").partition("=")[0].rpartition(".")[2] in output.splitlines()[-1]
+    assert named in output.splitlines()[-1]
     assert "Traceback" not in output
     assert not framework.saved("early").exists(), "neither a folder nor a model, whose name does not exist here"

@@ -1,0 +1,44 @@
+"""Which choices on the framework's command line are refused before Hydra composes the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from baldro_ext.open_unlearning.early_check import refuse_unknown_choices
+
+CONFIGS = [Path(__file__).parents[1] / "configs", Path("/nowhere")]
+
+
+@pytest.mark.parametrize(
+    ("word", "wrong", "meant"),
+    [
+        ("trainer=BaLDRO_DV", "trainer=BaLDRO_DV", "BalDRO_DV"),
+        ("+experiment=unlearn/tofo", "experiment=unlearn/tofo", "unlearn/tofu"),
+        ("trainer=BalDRO_G,BalDRO_V", "trainer=BalDRO_V", "BalDRO_DV"),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_the_closest(word: str, wrong: str, meant: str) -> None:
+    with pytest.raises(SystemExit, match=f"{wrong} is unknown.*did you mean {meant}"):
+        refuse_unknown_choices(["mode=unlearn", word], CONFIGS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "trainer=BalDRO_DV_radius",
+            "+experiment=unlearn/tofu",
+            "release=null",
+            "task_name=trainer",
+            "trainer.args.seed=x",
+        ],
+        ["hydra/launcher=joblib", "eval/tofu_metrics@metrics=x", "trainer='a b'", "experiment=no/such/depth"],
+        ["trainer=mine", "--config-dir=elsewhere"],
+        ["trainer=mine", "hydra.searchpath=[file://elsewhere]"],
+        ["-cn", "mine", "trainer=mine"],
+    ],
+)
+def test_what_hydra_may_know_is_left_to_it(words: list[str]) -> None:
+    refuse_unknown_choices(words, CONFIGS)
