@@ -24,3 +24,7 @@ class Hooks(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log statistics of the whole forget set."""
         self._trainer.epoch_ends()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Load the state that belongs to the best model, if that was loaded."""
+        self._trainer.training_ends()

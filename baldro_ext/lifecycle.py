@@ -226,6 +226,12 @@ class Lifecycle(_Host):
             log_histogram("forget_set_relative_weights", relative, self.state.global_step, callbacks)
             self.log(summary)
 
+    def training_ends(self) -> None:
+        """Load the state of the samples that belongs to the best model, if the host has loaded that model."""
+        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        if best and Path(best).is_dir():
+            self._load_state(Path(best))
+
     def _reset_training(self) -> None:
         """Reset the state of the samples and everything else that belongs to one training."""
         settings, accelerator = self.settings, self.accelerator

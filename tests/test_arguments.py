@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -374,6 +375,8 @@ def test_the_best_model_is_loaded_at_the_end_and_saved_alone(tmp_path: Path) -> 
     losses = [entry["eval_known_loss"] for entry in trainer.state.log_history if "eval_known_loss" in entry]
     assert min(losses) != losses[-1]
     assert trainer.evaluate()["eval_known_loss"] == pytest.approx(min(losses), rel=1e-6)
+    with np.load(Path(trainer.state.best_model_checkpoint) / FILE_NAME) as state:
+        np.testing.assert_array_equal(trainer.adversary.state.losses, state["losses"])
     trainer.save_model()
     assert (tmp_path / "checkpoint-2" / FILE_NAME).exists()
     assert not (tmp_path / FILE_NAME).exists()
