@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from baldro_ext.tools.cli import app
+from baldro_ext.tools.cli.commands import program
 
 ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke
@@ -48,6 +49,26 @@ def test_a_mistyped_word_is_answered_with_the_closest(typed: list[str], meant: s
     result = run(app, typed)
     assert result.exit_code == 2
     assert meant in result.stderr.split("Error:")[1].split("did you mean")[-1]
+
+
+@pytest.mark.parametrize(
+    ("called", "on_path", "printed"),
+    [
+        ("venv/bin/baldro", "", "venv/bin/baldro"),
+        ("a folder/bin/baldro", "", "'a folder/bin/baldro'"),
+        ("venv/bin/baldro", "venv/bin", "baldro"),
+        ("cli/__main__.py", "", "baldro"),
+    ],
+)
+def test_printed_commands_begin_as_the_program_was_called(
+    called: str, on_path: str, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / called).parent.mkdir(parents=True)
+    (tmp_path / called).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setenv("PATH", str(tmp_path / on_path) if on_path else "/nowhere")
+    assert program() == printed
 
 
 def test_version_is_printed() -> None:

@@ -108,7 +108,7 @@ def test_the_plugin_is_active_where_hydra_names_it_and_not_where_a_folder_does(
 ) -> None:
     folder = tmp_path / "baldro_ext" / "checkout"
     lines = f"| Provider | Search path |\n| {provider}   | file://{folder}/configs |"
-    here = inspect_environment(make_checkout(folder, f"print({lines!r})"))
+    here = inspect_environment(make_checkout(folder, f"print({lines!r})"), print)
     assert (here.plugin, here.checkout) == (active, "unknown")
 
 
@@ -120,3 +120,4 @@ def test_a_checkout_that_does_not_start_is_shown_with_its_last_line(
     assert done.exit_code == 1
     assert "fails  Hydra plugin" in done.stdout
     assert "no such luck" in done.stdout
+    assert "Starting src/train.py" in done.stderr, "what takes long is announced"

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -71,21 +71,29 @@ class Check:
 _ok, _note, _fails = partial(Check, "ok"), partial(Check, "note"), partial(Check, "fails")
 
 
-def inspect_environment(folder: Path) -> Environment:
+def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environment:
     """Look at this environment, and at a folder that may be a checkout; leave nothing behind.
 
-    src/train.py of a checkout is started once to print Hydra's search path, which takes some seconds.
+    Args:
+        folder: The folder.
+        notify: Receives one line before each step that may take long.
     """
+    notify("Looking at packages and checkouts")
     versions = {name: version for name in (*OURS, *REQUIRES, *GPU_ONLY) if (version := installed(name))}
     has_git = shutil.which("git") is not None
     cached = [gen for gen in GENERATIONS.values() if has_git and state(gen).kind == "installed"]
     askable, commit = [location(gen) for gen in cached if _fits(gen, versions)], None
     if (folder / "src" / "train.py").is_file() and (folder / "configs" / "train.yaml").is_file():
         askable, commit = [folder], (head(folder) if has_git else None) or "unknown"
+    if "torch" in versions:
+        notify("Importing torch, to see which GPUs it finds")
+    gpus = _gpus() if "torch" in versions else ()
+    if askable:
+        notify(f"Starting src/train.py of {askable[0]}, to see whether it finds the extension: 5 to 20 seconds")
     return Environment(
         python=platform.python_version(),
         versions=versions,
-        gpus=_gpus() if "torch" in versions else (),
+        gpus=gpus,
         has_git=has_git,
         cached=tuple(gen.name for gen in cached),
         checkout=commit,

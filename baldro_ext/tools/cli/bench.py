@@ -44,10 +44,6 @@ def bench(
       baldro bench
       baldro bench --shape medium --bases NPO
       baldro bench --shape llama-3.2-1b --batch 8 --length 512 --prompt 128
-
-    \b
-    Exit codes: 1 the framework or a package is missing, 2 wrong usage,
-    4 refused: files in --out were not made by baldro.
     """
     if prompt >= length:
         raise typer.BadParameter(

@@ -1,7 +1,11 @@
-"""A command group that answers an unknown command with the known ones and the closest."""
+"""The words of the command line: mistyped commands, and how the program itself was called."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperGroup
@@ -13,7 +17,15 @@ class Group(TyperGroup):
     """The class of every group of commands: `typer.Typer(cls=Group)`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names, or fail with exit code 2."""
+        """Return the command that the first word names, or fail with exit code 2 and the closest name."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(f"no such command {args[0]!r}: {known(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
+
+
+def program() -> str:
+    """Return how this program was called, for printed commands that can be pasted into the same shell."""
+    called = Path(sys.argv[0])
+    if called.name != "baldro" or shutil.which("baldro") == str(called.absolute()):
+        return "baldro"
+    return shlex.quote(str(called))

@@ -31,7 +31,8 @@ def doctor(
     from baldro_ext.tools.doctor import inspect_environment, run_checks
 
     with reported():
-        here = inspect_environment(Path.cwd())
+        here = inspect_environment(Path.cwd(), notify=lambda message: typer.echo(message, err=True))
+    typer.echo(err=True)
     checks = list(run_checks(here))
     if as_json:
         record = {"environment": asdict(here), "checks": [asdict(check) for check in checks]}

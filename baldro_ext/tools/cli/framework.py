@@ -52,10 +52,6 @@ def install(
     Examples:
       baldro framework install
       baldro framework install G2 --source ~/open-unlearning
-
-    \b
-    Exit codes: 1 git is missing or the cache cannot be written, 2 unknown generation, 3 the source cannot be
-    reached or lacks the commit, 4 refused: a checkout was modified.
     """
     failures = []
     for gen in dict.fromkeys([_generation(name) for name in names or GENERATIONS]):
@@ -79,9 +75,6 @@ def path(
     \b
     Example:
       cd "$(baldro framework path G2)"
-
-    \b
-    Exit codes: 1 git is missing, 2 unknown generation or not installed, 4 modified; standard error says what to do.
     """
     with reported():
         typer.echo(framework.checkout(_generation(name)))
@@ -99,9 +92,6 @@ def list_(
     Examples:
       baldro framework list
       baldro framework list --json
-
-    \b
-    Exit codes: 1 git is missing.
     """
     with reported():
         states = {gen: framework.state(gen) for gen in GENERATIONS.values()}

@@ -30,10 +30,6 @@ def upstream(
       baldro upstream ~/open-unlearning
       baldro upstream ~/open-unlearning --dry-run
       baldro upstream ~/open-unlearning --description > pull_request.md
-
-    \b
-    Exit codes: 1 git is missing or the checkout cannot be written, 2 wrong usage, 4 refused: the
-    checkout has other changes or starts from another commit.
     """
     from baldro_ext.tools.upstream import BASE, DESCRIPTION, PullRequest
 
