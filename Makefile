@@ -3,12 +3,16 @@
 # make test-all   as CI: in G1 and G3 too, what depends on framework or transformers; in NEWEST, what on transformers
 
 # G1, G2 and G3 are generations of the framework; NEWEST has the newest releases, for the plain trainer alone.
+SHELL := bash -o pipefail
 GENERATION ?= G2
 EXTRAS := tools,$(if $(filter NEWEST,$(GENERATION)),test,framework,sweep,test)
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v -c pass 2>/dev/null && echo python$$v && break; done)
 VENV := .venv/$(GENERATION)
 RUN := $(VENV)/bin/python -m
-PIP := $(RUN) pip --disable-pip-version-check --quiet
+PIP := $(RUN) pip --disable-pip-version-check
+# Of pip's long output: the names of packages, large downloads, and the step that unpacks all; errors stay as they are.
+BRIEFLY := awk '/^Collecting/ {printf "%s ", $$2} /^ *Downloading .*[MG]B\)/ {print "\n" $$0} \
+	/^Installing/ {print "\nInstalling them ..."} {fflush()}'
 TESTS ?= tests
 
 export OMP_NUM_THREADS ?= 1
@@ -43,9 +47,10 @@ $(VENV)/installed: pyproject.toml constraints/$(GENERATION).txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or set PYTHON=/path/to/it"; exit 1; }
 	@echo "Installing into $(VENV), once: torch first, a minute or so, or five with CUDA"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --constraint constraints/$(GENERATION).txt torch setuptools wheel hatchling editables
+	@$(PIP) install --constraint constraints/$(GENERATION).txt torch setuptools wheel hatchling editables | $(BRIEFLY)
 	@echo "Installing the rest, and this package: two minutes or so"
-	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[$(EXTRAS)]"
+	@$(PIP) install --constraint constraints/$(GENERATION).txt --no-build-isolation --editable ".[$(EXTRAS)]" \
+		| $(BRIEFLY)
 	@touch $@
 
 clean:
