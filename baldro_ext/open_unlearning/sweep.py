@@ -14,6 +14,7 @@ callbacks first, and nothing else registers the resolvers there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -78,6 +79,8 @@ class Outcome(Callback):
         job = {"status": "failed" if error else "done", "overrides": list(config.hydra.overrides.task)}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_text(json.dumps({**job, "value": value, "error": error}, indent=2) + "\n")
+        with contextlib.suppress(OSError):  # submitit's launchers leave an empty folder beside their logs
+            (Path(config.hydra.sweep.dir) / ".submitit" / "%j").rmdir()
 
     def _value(self, folder: Path, job_return: JobReturn) -> float | None:
         if job_return.status is JobStatus.FAILED:
