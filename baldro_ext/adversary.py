@@ -205,6 +205,10 @@ class Adversary:
         if state.reference is not None:
             state.reference[where] = table[:, 4]
 
+    def mean_of_ranks(self, numbers: Tensor) -> float:
+        """Return the mean of `(m,)` numbers of each rank, equal on every rank; m has to be the same on each."""
+        return float(_exact(numbers if self._gather is None else self._gather(numbers)).mean())
+
     def distribution(self) -> Tensor:
         """Return `(m,)` float64, sum 1: the worst case over the m samples that have a loss, in index order."""
         return self._over_the_set()[self.state.known]

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "baldro_state.npz"
 _FORMAT = "2"
 _ABOUT = "about"
-_COLUMNS = {"losses": np.float64, "hardness": np.float64, "seen": np.bool_, "reference": np.float64}
+_COLUMNS = dict.fromkeys(("losses", "hardness", "reference", "budget"), np.float64) | {"seen": np.bool_}
 
 _OLD_FILE_NAME = "baldro_ledger.safetensors"  # of releases up to 0.1, where the column `seen` was `visited`
 _OLD_FORMAT = "1"
@@ -75,7 +75,7 @@ def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleSt
 
     Args:
         folder: The checkpoint.
-        about: What this run is, as given to `save`; every name must agree.
+        about: What this run is, as given to `save`; every name must agree. One missing in the checkpoint is `None`.
         reference: Whether this run needs log-likelihoods under the model before unlearning.
 
     Raises:
@@ -195,12 +195,13 @@ def _load_old(path: Path, about: Mapping[str, str]) -> SampleState:
         state = SampleState(columns["losses"], columns["hardness"], columns["visited"].bool(), columns.get("reference"))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise StateError(f"{path} is damaged ({error}). {_REMEDY}") from None
-    _compare(path, note, {"step": about["step"]})  # the old format holds nothing else to compare
+    comparable = {"step", "retain_budget"}  # the old format names only the step, and knows no budget
+    _compare(path, note, {name: about[name] for name in comparable & about.keys()})
     return state
 
 
 def _compare(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    different = [name for name in wanted if found.get(name) != wanted[name]]
+    different = [name for name in wanted if found.get(name, "None") != wanted[name]]
     if different:
         lines = "; ".join(f"{name}: {found.get(name)} there, {wanted[name]} here" for name in different)
         raise StateError(

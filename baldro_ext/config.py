@@ -40,6 +40,9 @@ class Settings:
         weighting: The weighting, built from the variant's own settings.
         gamma: Weight of the forget loss, at least 0 (the paper's lambda is `alpha / gamma`).
         alpha: Weight of the retain loss, at least 0.
+        retain_budget: How far the retain loss may rise by the end above that before unlearning, in nats per token,
+            positive; alpha then adapts in each step.
+        budget_step: Step size of that adaptation, positive.
         retain_loss_type: `NLL`; `KL` to the model before unlearning; or `EMBED_DIFF`, the distance of the activations
             that RMU reads from those before unlearning.
         hardness: What the worst case is chosen by: `loss`, or `nll` for the mean log-probability per answer token;
@@ -61,6 +64,8 @@ class Settings:
     weighting: Weighting
     gamma: float = 1.0
     alpha: float = 1.0
+    retain_budget: float | None = None
+    budget_step: float = 0.2
     retain_loss_type: Literal["NLL", "KL", "EMBED_DIFF"] = "NLL"
     hardness: Literal["loss", "nll"] = "loss"
     unit: Literal["sample", "token"] = "sample"
@@ -103,6 +108,9 @@ class Settings:
         """The settings that the saved state of the samples depends on: a run resumes only with the same values."""
         own = {name: getattr(self, name) for name in ("variant", "base", "hardness", "unit", "scope", "retain_batch")}
         weighting = {key: getattr(self.weighting, name) for key, name in self.weighting.settings().items()}
+        own["retain_budget"] = self.retain_budget
+        if self.retain_budget is not None:
+            own |= {name: getattr(self, name) for name in ("alpha", "budget_step", "retain_loss_type")}
         values = own | asdict(self.loss) | weighting  # type: ignore[call-overload]
         return {key: str(float(value) if isinstance(value, int) else value) for key, value in values.items()}
 
@@ -182,10 +190,30 @@ class Settings:
                 f"retain_reduction='sequence_sum' sums log-likelihoods, which retain_loss_type={self.retain_loss_type} "
                 "does not have: use retain_loss_type=NLL or retain_reduction=token_mean"
             )
+        self._check_budget()
         if self.retain_batch == "matched" and not isinstance(self.weighting, TopGroup):
             raise ValueError(
                 f"retain_batch='matched' cuts the retain batch to the size of the forget group, but {self.variant} "
                 "has no group of fixed size: use retain_batch=full"
+            )
+
+    def _check_budget(self) -> None:
+        if self.retain_budget is None:
+            return
+        for name in ("retain_budget", "budget_step"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not a positive number: use for example 0.1, or "
+                    "retain_budget=null for a fixed alpha"
+                )
+        if self.alpha == 0:
+            raise ValueError(
+                "retain_budget adapts alpha by factors, so alpha=0 would stay 0: use alpha=1.0, or retain_budget=null"
+            )
+        if self.retain_reduction != "token_mean":
+            raise ValueError(
+                f"retain_budget is in nats per token, but retain_reduction={self.retain_reduction!r} is a sum over "
+                "each answer: use retain_reduction=token_mean, or retain_budget=null"
             )
 
 

@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 
 class Hooks(TrainerCallback):
-    """Calls the trainer's own methods when training or an epoch begins or ends."""
+    """Calls the trainer's own methods when training, an epoch or an optimizer step begins or ends."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -20,6 +20,10 @@ class Hooks(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Enter the next epoch."""
         self._trainer.epoch_begins()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Adapt the weight of the retain loss to its budget."""
+        self._trainer.step_ends()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log statistics of the whole forget set."""

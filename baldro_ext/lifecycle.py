@@ -16,6 +16,7 @@ from baldro_ext import arguments, checkpoint, compat
 from baldro_ext.adversary import Adversary
 from baldro_ext.answers import Answers
 from baldro_ext.before import model_before, train_only
+from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs, answered
 from baldro_ext.forward import AnswerForward
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
         def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[Answers, Tensor]:
             """Return what the forget loss reads of B samples, and `(B,)` bool on the CPU, whether they have answers."""
 
+        def retain_loss_before(self, model: nn.Module) -> float:
+            """Return the mean retain loss of some samples, equal on every rank."""
+
 else:
     _Host = object
 
@@ -51,6 +55,7 @@ class Lifecycle(_Host):
     Attributes:
         settings: The settings of the method.
         adversary: Weights the forget samples; `None` without training data.
+        budget: Adapts the weight of the retain loss; `None` without `retain_budget`.
     """
 
     variant: str
@@ -129,6 +134,7 @@ class Lifecycle(_Host):
             checkpoint.begin(folder)
         super().save_model(output_dir, _internal_call)
         if folder and self.adversary is not None:
+            self.adversary.state.budget = self.budget.state if self.budget else None
             checkpoint.save(self.adversary.state, folder, self._identity_at(self.state.global_step))
 
     def get_train_dataloader(self) -> Any:
@@ -207,6 +213,8 @@ class Lifecycle(_Host):
             logger.warning("%s", unresumable)
         if not self._scored:
             self.score_forget_set(model)
+        if self.budget:
+            self.budget.begin(self.retain_loss_before(model))
 
     def epoch_begins(self) -> None:
         """Enter the next epoch; if it is a resumed one, keep which samples were already trained on."""
@@ -249,6 +257,8 @@ class Lifecycle(_Host):
             drawn_once=accelerator.num_processes > 1 and self.train_dataset.drawn_once,
         )
         self._robust_loss = RobustLoss(settings.loss, self.adversary)
+        budget = settings.retain_budget
+        self.budget = None if budget is None else RetainBudget(budget, settings.alpha, settings.budget_step)
         self._identity: dict[str, str] = {}
         self._progress = Progress()
         self._scored = False
@@ -271,7 +281,9 @@ class Lifecycle(_Host):
         assert self.adversary is not None
         about = self._identity_at(checkpoint.step_of(folder))
         reference = self.settings.needs_precomputed_reference
-        self.adversary.state = checkpoint.load(folder, about, reference=reference)
+        self.adversary.state = state = checkpoint.load(folder, about, reference=reference)
+        if self.budget and state.budget is not None:
+            self.budget.state = state.budget
         self._scored = True
 
     def _identity_at(self, step: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from baldro_ext.answers import IGNORE_INDEX, Answers, Needs
+from baldro_ext.budget import retain_loss_before
 from baldro_ext.data import SAMPLES, Samples, answered, drawing
 from baldro_ext.forward import rows_of
 from baldro_ext.lifecycle import Lifecycle
@@ -65,11 +66,50 @@ class BalDROMixin(Lifecycle):
             may_skip=self.accelerator.num_processes == 1 and self.settings.alpha > 0,
         )
         retain_loss = self._retain_loss(model, inputs, term)
-        loss = self.settings.gamma * term.value + self.settings.alpha * retain_loss
+        alpha = self.budget.alpha if self.budget else self.settings.alpha
+        loss = self.settings.gamma * term.value + alpha * retain_loss
         if model.training:
             loss = loss * self._progress.correction()
             self._note(term, retain_loss)
         return (loss, outputs) if return_outputs else loss
+
+    def step_ends(self) -> None:
+        """Adapt alpha to the retain loss of an optimizer step, if there is a budget."""
+        if self.budget and self.budget.losses:
+            assert self.adversary is not None
+            mean = self.adversary.mean_of_ranks(torch.stack(self.budget.losses))
+            self.budget.update(mean, self.state.global_step / self.state.max_steps)
+
+    def retain_loss_before(self, model: nn.Module) -> float:
+        """Return the mean retain loss of samples that the first epoch or epochs draw, equal on every rank."""
+        assert self.adversary is not None
+        data = self.train_dataset
+        with drawing(data.seed) as generator:
+            order = torch.randperm(len(data), generator=generator).tolist()
+        if "retain" not in data[0]:
+            raise ValueError(
+                f"retain_budget={self.settings.retain_budget} limits the retain loss, but there is no retain data: set "
+                "retain_budget=null and alpha=0"
+            )
+
+        def item(number: int) -> Any:
+            data.epoch, place = divmod(number, len(data))
+            return data[order[place]]
+
+        def loss_of(numbers: range) -> Tensor:
+            batch: Any = self._prepare_inputs(self.data_collator([item(number) for number in numbers]))
+            with self.compute_loss_context_manager():
+                return self._loss_of_rows(model, batch, torch.arange(len(numbers)))
+
+        losses = retain_loss_before(
+            model,
+            loss_of,
+            self._micro_batch_size,
+            rank=self.adversary.rank,
+            ranks=self.adversary.ranks,
+            silent=self.args.disable_tqdm or not self.is_world_process_zero(),
+        )
+        return self.adversary.mean_of_ranks(losses)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as the host does; with the training loss, also log the statistics since the last logging step."""
@@ -146,7 +186,9 @@ class BalDROMixin(Lifecycle):
             raise ValueError(
                 f"alpha={self.settings.alpha} asks for a retain loss, but there is no retain data: set alpha=0"
             )
-        rows = self._retain_rows(inputs, term)
+        return self._loss_of_rows(model, inputs, self._retain_rows(inputs, term))
+
+    def _loss_of_rows(self, model: nn.Module, inputs: Mapping[str, Any], rows: Tensor) -> Tensor:
         if self.settings.retain_loss_type == "KL":
             retain = rows_of(inputs["retain"], rows)
             del retain[SAMPLES]
@@ -178,7 +220,9 @@ class BalDROMixin(Lifecycle):
             return torch.randperm(size, generator=generator)[:kept]
 
     def _note(self, term: ForgetTerm, retain_loss: Tensor | float) -> None:
-        self._journal.note(term, retain_loss)
+        self._journal.note(term, retain_loss, self.budget)
+        if self.budget and isinstance(retain_loss, Tensor):
+            self.budget.losses.append(retain_loss.detach())
         if term.unlabeled and not self._warned_unlabeled:
             self._warned_unlabeled = True
             logger.warning(

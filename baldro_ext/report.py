@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from baldro_ext.adversary import Adversary
+from baldro_ext.budget import RetainBudget
 from baldro_ext.robust_loss import ForgetTerm
 
 UNLABELED = "unlabeled_samples"
@@ -24,9 +25,13 @@ class Journal:
         self._sums: dict[str, Tensor | float] = {}
         self._counts: Counter[str] = Counter()
 
-    def note(self, term: ForgetTerm, retain_loss: Tensor | float) -> None:
+    def note(self, term: ForgetTerm, retain_loss: Tensor | float, budget: RetainBudget | None = None) -> None:
         """Add a micro-batch; the retain loss stays on its device until it is read."""
-        self._add("retain_loss", retain_loss.detach() if isinstance(retain_loss, Tensor) else retain_loss)
+        retain_loss = retain_loss.detach() if isinstance(retain_loss, Tensor) else retain_loss
+        self._add("retain_loss", retain_loss)
+        if budget:
+            self._add("retain_excess", retain_loss - budget.before)
+            self._add("alpha", budget.alpha)
         if term.unlabeled:
             self._add(UNLABELED, term.unlabeled)
         if term.weights.mean is not None:

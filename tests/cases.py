@@ -12,6 +12,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "DV over the set": ("BalDRO_DV", {**RADIUS, "scope": "dataset"}),
     "DV with a live reference": ("BalDRO_DV", {"reference": "live"}),
     "DV with KL": ("BalDRO_DV", {"retain_loss_type": "KL"}),
+    "DV within a budget": ("BalDRO_DV", {"retain_budget": 0.1}),
     "DV of SimNPO over the set": ("BalDRO_DV", {"base": "SimNPO", **RADIUS, "scope": "dataset"}),
     "DV of SatImp": ("BalDRO_DV", {"base": "SatImp"}),
     "DV of GradDiff over tokens": ("BalDRO_DV", {"base": "GradDiff", "unit": "token"}),

@@ -39,6 +39,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "workers": (0, 2),
     "LoRA": ("no", "yes"),
     "keeps": (1, "all"),
+    "budget": ("no", 0.05),
 }
 OUTCOMES = ("bit-identical", "refused in words", "lost")
 Setting = dict[str, Any]
@@ -80,6 +81,7 @@ def train(folder: Path, setting: Setting, resume: bool) -> None:
         ),
         base=setting["base"],
         scope=setting["scope"],
+        retain_budget=None if setting["budget"] == "no" else setting["budget"],
         train_dataset=pairs(16),
     )
     (folder / "training").touch()

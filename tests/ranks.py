@@ -98,6 +98,17 @@ def state(folder: Path, variant: str, scope: str) -> dict[str, Any]:
     return {"columns": columns(trainer)}
 
 
+def budget(folder: Path) -> dict[str, Any]:
+    given = {"gradient_accumulation_steps": 2, "num_train_epochs": 3}
+    trainer = build(folder, given, {"retain_budget": 0.05, "train_dataset": pairs(8 * BATCH * RANKS)})
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "alpha" in entry]
+    return {
+        "columns": columns(trainer),
+        **{name: [step[name] for step in steps] for name in ("alpha", "retain_loss", "retain_excess")},
+    }
+
+
 def unlabeled(folder: Path, where: str, settings: dict[str, Any]) -> dict[str, Any]:
     trainer = with_unanswered(folder, RANKS, BATCH, where, settings)
     return {"columns": columns(trainer), "known": trainer.adversary.state.known}
@@ -168,6 +179,7 @@ WITH_UNANSWERED: dict[str, dict[str, Any]] = {
 SIZES = ((400, 8, 4), (46, 3, 3))
 CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "draws": draws,
+    "budget": budget,
     **{
         f"state {variant} {scope}": lambda folder, variant=variant, scope=scope: state(folder, variant, scope)
         for variant, scope in itertools.product(VARIANTS, SCOPES)

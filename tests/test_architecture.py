@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "logprobs": {"answers"},
     "forward": {"answers", "logprobs"},
     "compat": set(),
+    "budget": {"compat"},
     "losses": {"answers", "registry", "suggest"},
     "state": set(),
     "adversary": {"state", "weightings"},
@@ -38,12 +39,12 @@ MAY_IMPORT = {
     "before": {"compat"},
     "hooks": set(),
     "progress": {"compat"},
-    "report": {"adversary", "robust_loss"},
+    "report": {"adversary", "budget", "robust_loss"},
     "lifecycle": {
-        *("adversary", "answers", "arguments", "before", "checkpoint", "compat", "config", "data", "forward"),
-        *("hooks", "progress", "report", "robust_loss", "scoring"),
+        *("adversary", "answers", "arguments", "before", "budget", "checkpoint", "compat", "config", "data"),
+        *("forward", "hooks", "progress", "report", "robust_loss", "scoring"),
     },
-    "mixin": {"answers", "data", "forward", "lifecycle", "losses", "robust_loss"},
+    "mixin": {"answers", "budget", "data", "forward", "lifecycle", "losses", "robust_loss"},
     "trainer": {"compat", "data", "mixin"},
 }
 """The method: each module, and the others of the package that it may import."""

@@ -33,11 +33,12 @@ def state() -> SampleState:
     made.record(torch.tensor([2, 0]), torch.tensor([1.5, 0.25]), torch.tensor([-0.1, -0.2]))
     made.mark_seen(torch.tensor([2]))
     made.reference = torch.tensor([-1.0, -2.0, -3.0, -4.0], dtype=torch.float64)
+    made.budget = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     return made
 
 
 def assert_same(found: SampleState, expected: SampleState) -> None:
-    for name in ("losses", "hardness", "seen", "reference"):
+    for name in ("losses", "hardness", "seen", "reference", "budget"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
 
 
@@ -132,7 +133,10 @@ def test_the_file_of_an_older_release_is_read_with_a_note(
     state: SampleState, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     old_file(state, tmp_path, format="1", step="7", fingerprint="abc")
+    state.budget = None
     assert_same(load(tmp_path, ABOUT, reference=True), state)
+    with pytest.raises(StateError, match=r"retain_budget: None there, 0\.1 here"):
+        load(tmp_path, {**ABOUT, "retain_budget": "0.1"}, reference=True)
     assert "from an older release" in caplog.text
     with pytest.raises(StateError, match="step: 7 there, 8 here"):
         load(tmp_path, ABOUT | {"step": "8"}, reference=True)

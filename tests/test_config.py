@@ -80,6 +80,13 @@ def test_infinity_may_come_from_yaml_or_a_command_line(infinity: Any) -> None:
         ("BalDRO_G", {"retain_batch": "matched", "scope": "dataset"}, ["retain_batch='matched'", "scope='dataset'", "use retain_batch=full or scope=batch"]),
         ("BalDRO_G", {"gamma": -1.0}, ["gamma=-1.0", ">= 0"]),
         ("BalDRO_G", {"alpha": math.nan}, ["alpha=nan"]),
+        ("BalDRO_G", {"retain_budget": 0}, ["retain_budget=0", "positive", "retain_budget=null"]),
+        ("BalDRO_G", {"retain_budget": -0.1}, ["retain_budget=-0.1", "0.1"]),
+        ("BalDRO_G", {"retain_budget": "small"}, ["retain_budget='small'"]),
+        ("BalDRO_G", {"retain_budget": 0.1, "budget_step": 0.0}, ["budget_step=0.0", "retain_budget=null"]),
+        ("BalDRO_G", {"retain_budget": 0.1, "alpha": 0}, ["alpha=0", "use alpha=1.0"]),
+        ("BalDRO_G", {"retain_budget": 0.1, "retain_reduction": "sequence_sum"}, ["retain_budget", "retain_reduction='sequence_sum'", "token_mean"]),
+        ("BalDRO_G", {"retain_budjet": 0.1}, ["did you mean retain_budget?"]),
         ("BalDRO_G", {"beta": 0.0}, ["beta=0.0", "NPO", "positive"]),
     ],
 )  # fmt: skip

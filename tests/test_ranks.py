@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from baldro_ext import compat
 from baldro_ext.data import IndexedPairs
 
 from .ranks import BATCH, SCOPES, UNANSWERED, VARIANTS, WITH_UNANSWERED, Noted, partly_unanswered, with_unanswered
+from .test_budget import alphas
 from .tiny import columns, differing
 
 pytestmark = pytest.mark.transformers
@@ -77,6 +79,17 @@ def test_all_ranks_know_the_same_of_each_sample(seen: Seen, variant: str, scope:
     assert_equal(ranks)
     assert ranks[0]["seen"].all()
     assert ranks[0]["losses"].isfinite().all()
+
+
+def test_ranks_adapt_alpha_alike_to_their_mean_retain_loss(seen: Seen) -> None:
+    ranks = seen("budget")
+    assert_equal([rank["columns"] for rank in ranks])
+    retain = np.array([rank["retain_loss"] for rank in ranks])
+    assert (retain[0] != retain[1]).all()
+    before = ranks[0]["retain_loss"][0] - ranks[0]["retain_excess"][0]
+    expected = [1.0, *alphas(retain.mean(0), before, 0.05, 1.0, 0.2)]
+    for rank in ranks:
+        np.testing.assert_allclose(rank["alpha"], expected[:-1], rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", WITH_UNANSWERED)

@@ -40,6 +40,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "KL": ({"gradient_accumulation_steps": 2}, {"retain_loss_type": "KL", "scope": "dataset"}),
     "live reference": ({}, {"reference": "live"}),
+    "a budget": ({"gradient_accumulation_steps": 2, "num_train_epochs": 3}, {"retain_budget": 0.05}),
     "by steps": ({"max_steps": 8}, {"base": "SimNPO", "dv_radius": 0.5}),
     "by epochs": ({"save_strategy": "epoch", "num_train_epochs": 3}, {"scope": "dataset"}),
     "LoRA": ({}, {"scope": "dataset"}),
@@ -181,6 +182,7 @@ def test_a_run_that_came_to_its_end_is_not_trained_on(tmp_path: Path) -> None:
         ({"dv_radius": 0.5}, "dv_radius: None there, 0.5 here"),
         ({"hardness": "nll"}, "hardness: loss there, nll here"),
         ({"scope": "batch"}, "scope: dataset there, batch here"),
+        ({"retain_budget": 0.1}, "retain_budget: None there, 0.1 here"),
         ({"variant": "BalDRO_G"}, "variant: BalDRO_DV there, BalDRO_G here"),
         ({"train_dataset": pairs(FORGET, 41)}, "retain_set: 40 samples .* there, 41 samples .* here"),
         (

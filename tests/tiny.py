@@ -74,10 +74,11 @@ def arguments(folder: Path | str, **given: Any) -> TrainingArguments:
 
 
 def columns(trainer: BalDROTrainer) -> dict[str, torch.Tensor]:
-    """What a trainer has after training: weights by name, and what it knows of each forget sample."""
+    """What a trainer has after training: weights by name, what it knows of each forget sample, and of its budget."""
     state = trainer.adversary.state
     known = {"losses": state.losses, "hardness": state.hardness, "seen": state.seen, "reference": state.reference}
     weights = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    known["budget"] = trainer.budget.state if trainer.budget else None
     return weights | {name: column.clone() for name, column in known.items() if column is not None}
 
 

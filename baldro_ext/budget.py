@@ -1,0 +1,133 @@
+"""A budget for the retain loss: alpha follows from how far the retain loss may rise."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from baldro_ext import compat
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 512
+"""Number of retain samples, at least, whose loss is measured before unlearning."""
+_LIMIT = 1000.0
+"""Largest factor between the multiplier and the alpha that training starts with. Within it, alpha finds back."""
+_LARGEST = 2.0
+"""Largest violation that counts, in budgets: beyond three budgets, alpha rises no faster."""
+_DAMPING = 3.0
+"""Factor of the violation in the exponent of alpha; found on small models, like the next."""
+_OPENING = 0.5
+"""Share of training in which the budget opens."""
+
+
+@dataclass
+class RetainBudget:
+    """Adapts alpha, the weight of the retain loss, so that the loss rises by `budget` and not further.
+
+    After an optimizer step with the retain loss r, with the violation v cut to -1 to 2,
+
+        allowed = budget * min(1, progress / 0.5)          progress: the share of training that is done
+        v = (r - before - allowed) / budget
+        multiplier <- multiplier * exp(step * v)
+        alpha = multiplier * exp(3 v)
+
+    The third line is dual ascent on the constraint `r <= before + allowed`, in the logarithm of the multiplier: no step
+    size has to fit the scale of the losses, which differ by orders of magnitude between forget losses, and alpha
+    stays positive. Dual ascent by itself oscillates, because the retain loss follows alpha with a delay: the fourth
+    line damps that, as the penalty of an augmented Lagrangian does, and the first opens the budget slowly enough for
+    alpha to find its scale before the loss has risen.
+
+    Args:
+        budget: How far the retain loss may rise by the end, positive, in the unit of the loss.
+        alpha: Weight of the retain loss in the first step, positive.
+        step: Step size of dual ascent, positive.
+
+    Attributes:
+        alpha: The weight of the retain loss in the next step.
+        before: The retain loss before unlearning.
+        losses: The retain losses `()` of this optimizer step's micro-batches on this rank, on the model's device.
+
+    References:
+        Entesari et al., arXiv:2506.05314 (unlearning as a constrained problem, dual ascent on alpha).
+        Stooke et al., arXiv:2007.03964 (why dual ascent oscillates, and what damps it).
+    """
+
+    budget: float
+    alpha: float = 1.0
+    step: float = 0.2
+
+    def __post_init__(self) -> None:
+        self.before = math.nan
+        self.losses: list[Tensor] = []
+        self._start = self._multiplier = self.alpha
+
+    def begin(self, before: float) -> None:
+        """Set the retain loss before unlearning, and start from the first alpha."""
+        self.before = before
+        self.alpha = self._multiplier = self._start
+        self.losses.clear()
+        logger.info(
+            "The retain loss before unlearning is %.4g; alpha lets it rise to %.4g.", before, before + self.budget
+        )
+
+    def update(self, retain_loss: float, progress: float = 1.0) -> None:
+        """Adapt alpha to the retain loss of an optimizer step, and begin the next.
+
+        Args:
+            retain_loss: The mean over its micro-batches on all ranks.
+            progress: The share of training that is done, from 0 to 1.
+        """
+        self.losses.clear()
+        if math.isnan(retain_loss):
+            return  # with fp16, whose gradient scaler skips such a step
+        allowed = min(1.0, progress / _OPENING)
+        violation = min(max((retain_loss - self.before) / self.budget - allowed, -1.0), _LARGEST)
+        risen = self._multiplier * math.exp(self.step * violation)
+        self._multiplier = min(max(risen, self._start / _LIMIT), self._start * _LIMIT)
+        self.alpha = self._multiplier * math.exp(_DAMPING * violation)
+
+    @property
+    def state(self) -> Tensor:
+        """`(3,)` float64: the retain loss before unlearning, the multiplier, alpha."""
+        return torch.tensor([self.before, self._multiplier, self.alpha], dtype=torch.float64)
+
+    @state.setter
+    def state(self, state: Tensor) -> None:
+        self.before, self._multiplier, self.alpha = state.tolist()
+
+
+def retain_loss_before(
+    model: nn.Module,
+    loss_of: Callable[[range], Tensor],
+    batch: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    silent: bool = False,
+) -> Tensor:
+    """Return the mean losses `(m,)` of this rank's m micro-batches of retain samples.
+
+    Args:
+        model: Runs in training mode, with dropout, as in the steps it is compared with; its mode and the random state
+            of its device are restored.
+        loss_of: Runs the model on the retain samples with these numbers; returns their loss `()`.
+        batch: Samples per forward pass.
+        rank: Index of this data-parallel rank.
+        ranks: Number of data-parallel ranks; each takes as many micro-batches.
+        silent: Whether to hide the progress bar.
+    """
+    was_training, share = model.training, batch * ranks
+    model.train()
+    try:
+        with torch.no_grad(), compat.random_state_kept(next(model.parameters()).device):
+            starts = tqdm(range(0, SAMPLES, share), desc="Measuring the retain loss", disable=silent)
+            return torch.stack([loss_of(range(batch * rank + start, batch * (rank + 1) + start)) for start in starts])
+    finally:
+        model.train(was_training)
