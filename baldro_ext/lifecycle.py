@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ from baldro_ext.answers import Answers
 from baldro_ext.before import model_before, train_only
 from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
-from baldro_ext.data import IndexedCollator, IndexedPairs, answered
+from baldro_ext.data import IndexedCollator, IndexedPairs
 from baldro_ext.forward import AnswerForward
 from baldro_ext.hooks import Hooks
 from baldro_ext.progress import Progress
@@ -153,11 +153,6 @@ class Lifecycle(_Host):
         fetched = super().get_batch_samples(epoch_iterator, num_batches, *args, **kwargs)
         self._progress.fetched(len(fetched[0]))
         return fetched
-
-    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
-        """Return the operations of both batches, for `total_flos`; the host finds no tokens in a pair of batches."""
-        of_batch = super().floating_point_ops
-        return sum(of_batch(dict(answered(batch))) for batch in inputs.values())
 
     def score_forget_set(self, model: nn.Module) -> None:
         """Score the forget set with the model before unlearning, if the settings need it.

@@ -117,6 +117,11 @@ class BalDROMixin(Lifecycle):
             logs.update(self._journal.read())
         super().log(logs, *args, **kwargs)
 
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Return the operations of both batches, for `total_flos`; the host finds no tokens in a pair of batches."""
+        of_batch = super().floating_point_ops
+        return sum(of_batch(dict(answered(batch))) for batch in inputs.values())
+
     def forget_answers(self, model: nn.Module, samples: Sequence[Any]) -> Answers:
         """Return what the forget loss reads of samples, in the precision of training.
 
