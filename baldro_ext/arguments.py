@@ -117,7 +117,7 @@ _REFUSED = (
 
 
 def refuse_what_cannot_work(trainer: Any) -> None:
-    """Check the options of a training run.
+    """Check the options of a training run, and its kind of model.
 
     Args:
         trainer: A `transformers.Trainer` at the end of its construction.
@@ -125,6 +125,7 @@ def refuse_what_cannot_work(trainer: Any) -> None:
     Raises:
         ValueError: An option cannot be honoured; the message names it, the reason and what to set instead.
     """
+    _refuse_another_kind_of_model(trainer.model)
     args = trainer.args
     for refusal in _REFUSED:
         given = getattr(args, refusal.name, getattr(args.accelerator_config, refusal.name, None))
@@ -139,7 +140,7 @@ def refuse_what_cannot_work(trainer: Any) -> None:
             )
 
 
-def refuse_another_kind_of_model(model: Any) -> None:
+def _refuse_another_kind_of_model(model: Any) -> None:
     """Check that a model of transformers predicts each token from those before it.
 
     Raises:

@@ -82,7 +82,6 @@ class Lifecycle(_Host):
         self.model_accepts_loss_kwargs = False
         self.args.remove_unused_columns = False  # items are {forget, retain}, not arguments of the model
         arguments.refuse_what_cannot_work(self)
-        arguments.refuse_another_kind_of_model(self.model)
         self._journal = Journal()
         self._warned_unlabeled = self._warned_unretained = False
         self._forward = AnswerForward.of(self.model)
