@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from baldro_ext.tools.files import MANIFEST, NotOursError, is_made, mark_made, write
+from baldro_ext.tools.files import MANIFEST, NotOursError, explained, is_made, mark_made, replace, write
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -44,6 +45,18 @@ def test_the_same_content_is_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"1")
     write(tmp_path, {"a.txt": b"1"})
     write(tmp_path, {"a.txt": b"1"})
+
+
+@pytest.mark.parametrize("path", ["file/a.txt", f"{'long' * 70}/a.txt", "folder.txt"])
+def test_what_cannot_be_written_is_named_with_a_remedy_and_leaves_nothing(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.txt").mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(OSError, match=tmp_path.name) as error:
+        replace(tmp_path / path, b"new")
+    assert explained(error.value).startswith(f"{tmp_path}/{path.split('/')[0]}")
+    assert re.search("; (use|a file|a folder)", explained(error.value))
+    assert contents(tmp_path) == before
 
 
 def test_what_is_made_is_known_by_its_whole_recipe(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -260,6 +262,20 @@ def test_a_model_is_made_once_and_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "models/yours").mkdir()
     with pytest.raises(NotOursError, match="models/yours"):
         make_model(tmp_path, "yours")
+
+
+@pytest.mark.parametrize("largest", [20_000, 100_000], ids=["tokenizer", "model"])
+def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left(tmp_path: Path, largest: int) -> None:
+    make_tofu(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        with pytest.raises(OSError, match="models/mine") as error:
+            make_model(tmp_path, "mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG
+    assert not [*(tmp_path / "models").iterdir()]
 
 
 def test_impossible_models_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +18,37 @@ MANIFEST = ".baldro.json"
 """Beside the files of a tool: the SHA-256 of each as it was written, by its path relative to the folder."""
 
 
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or use another folder",
+    errno.EDQUOT: "free some space, or use another folder",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or use another file system",
+    errno.EACCES: "change its permissions, or use another folder",
+    errno.EPERM: "change its permissions, or use another folder",
+    errno.EROFS: "use a folder that can be written",
+    errno.EEXIST: "a file is where a folder should be: move it away, or use another folder",
+    errno.ENOTDIR: "a file is where a folder should be: move it away, or use another folder",
+    errno.EISDIR: "a folder is where a file should be: move it away, or use another folder",
+    errno.ENAMETOOLONG: "use shorter names",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
 class NotOursError(BaldroError):
     """Files are in the way that baldro did not make; nothing was written."""
 
     exit_code = 4
+
+
+def explained(error: OSError, place: Path | str | None = None) -> str:
+    """Return what a file system refused, where, and what to do about it.
+
+    Args:
+        error: As raised.
+        place: Where it was raised, for errors that name no file, as those of a full disk do.
+    """
+    where = error.filename or place
+    remedy = _REMEDIES.get(error.errno or 0)
+    return (f"{where}: " if where else "") + (error.strerror or str(error)) + (f"; {remedy}" if remedy else "")
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -39,11 +68,11 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     changed = {name: content for name, content in files.items() if not _holds(folder / name, content)}
     check(folder, changed)
     for name, content in changed.items():
-        _replace(folder / name, content)
+        replace(folder / name, content)
     written = _manifest(folder)
     digests = {name: sha256(content) for name, content in files.items()}
     if not digests.items() <= written.items():
-        _replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
+        replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
 
 
 def check(folder: Path, names: Iterable[str]) -> None:
@@ -74,7 +103,7 @@ def mark_made(file: Path, recipe: Mapping[str, Any], **facts: Any) -> None:
         recipe: All that the result depends on, as JSON.
         facts: What else is worth knowing of it, as how long it took.
     """
-    _replace(file, json.dumps({"recipe": recipe, **facts}, indent=1).encode() + b"\n")
+    replace(file, json.dumps({"recipe": recipe, **facts}, indent=1).encode() + b"\n")
 
 
 def recipe_of(file: Path) -> Any:
@@ -106,9 +135,14 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _replace(file: Path, content: bytes) -> None:
+def replace(file: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(file)
+    try:
+        partial.write_bytes(content)
+        partial.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(file)) from None

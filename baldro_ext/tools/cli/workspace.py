@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -78,5 +79,9 @@ def tofu(
     if missing and not (folder / "src").exists():
         typer.echo(f"{missing}\nThen run this command again: python src/train.py needs it.", err=True)
     typer.echo(
-        _NEXT.format(folder=folder, small=" ".join(_SMALL), options=" ".join(f"--set {word}" for word in _SMALL))
+        _NEXT.format(
+            folder=shlex.quote(str(folder)),
+            small=" ".join(_SMALL),
+            options=" ".join(f"--set {word}" for word in _SMALL),
+        )
     )

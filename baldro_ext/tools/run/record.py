@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from baldro_ext.tools.commands import Runner
-from baldro_ext.tools.files import sha256
+from baldro_ext.tools.files import replace, sha256
 from baldro_ext.tools.framework import installed
 from baldro_ext.tools.git import head
 from baldro_ext.tools.run.study import Run, Study
@@ -45,7 +45,7 @@ def write(study: Study, run: Run, runner: Runner) -> None:
         "jobs": runner.jobs,  # how many commands ran at a time, on which training_seconds depends
         "versions": _versions(runner.checkout),
     }
-    file(run, runner).write_text(json.dumps(record, indent=2) + "\n")
+    replace(file(run, runner), json.dumps(record, indent=2).encode() + b"\n")
 
 
 def _training_seconds(model: Path) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from baldro_ext.errors import BaldroError
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.workspace.tofu import make_tofu, rows_to_memorise
 
@@ -32,22 +31,18 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
 
     Raises:
         NotOursError: A file or model of another content or origin is in the way; it was not touched.
-        BaldroError: The folder cannot be written.
+        OSError: The folder cannot be written.
     """
     from baldro_ext.tools.workspace.model import make_model  # torch and transformers take seconds to import
 
-    try:
-        make_tofu(folder, authors=24, questions=10, forget_authors=4)
-        for name, split in MODELS.items():
-            rows = rows_to_memorise(folder, split)
-            make_model(folder, name, rows=rows, hidden=128, vocabulary=1024, seed=seed)
-        for name, model in STAND_INS.items():
-            _stand_in(folder / name, folder / "models" / model)
-        if checkout is not None:
-            _link_scripts(folder, checkout)
-    except OSError as error:
-        reason = error.strerror or error
-        raise BaldroError(f"cannot write {error.filename or folder}: {reason}\nChoose another folder") from None
+    make_tofu(folder, authors=24, questions=10, forget_authors=4)
+    for name, split in MODELS.items():
+        rows = rows_to_memorise(folder, split)
+        make_model(folder, name, rows=rows, hidden=128, vocabulary=1024, seed=seed)
+    for name, model in STAND_INS.items():
+        _stand_in(folder / name, folder / "models" / model)
+    if checkout is not None:
+        _link_scripts(folder, checkout)
 
 
 def _stand_in(link: Path, model: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -65,6 +67,7 @@ def make_model(
     Raises:
         ValueError: The shape is impossible, or there is no data to train the tokenizer on.
         NotOursError: The folder exists, and this call with these arguments did not make it.
+        OSError: It cannot be written; nothing of it is left.
     """
     if hidden % (2 * heads):
         raise ValueError(f"hidden={hidden} cannot be split into {heads} heads of an even width")
@@ -92,8 +95,14 @@ def make_model(
     made.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=made.parent, prefix=".") as unfinished:
         whole = Path(unfinished) / name
-        tokenizer.save_pretrained(whole)
-        model.save_pretrained(whole)
+        try:
+            tokenizer.save_pretrained(whole)
+            model.save_pretrained(whole)
+        except Exception as error:
+            # tokenizers and safetensors say what the system refused in the text of exceptions of their own.
+            if number := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(made)) from None
+            raise
         mark_made(whole / _RECIPE, recipe)
         whole.rename(made)
     return made
