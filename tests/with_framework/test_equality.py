@@ -32,13 +32,22 @@ def test_release_presets_have_the_value_and_gradient_of_the_released_formulas(fr
     assert output.count("equals the release") == 6
 
 
-def test_one_step_of_4_x_2_samples_equals_one_of_1_x_8(framework: Framework) -> None:
+# Losses per sample, so that batches may be cut anywhere.
+EVEN = (
+    "trainer=BalDRO_DV_SimNPO",
+    "trainer.method_args.dv_beta=.inf",
+    "trainer.method_args.retain_reduction=sequence_sum",
+)
+BUILT_IN = ("trainer=NPO", "trainer.method_args.alpha=0", "+accumulation=averaged")
+
+
+@pytest.mark.parametrize("method", [EVEN, BUILT_IN], ids=["BalDRO", "NPO with +accumulation=averaged"])
+def test_one_step_of_4_x_2_samples_equals_one_of_1_x_8(framework: Framework, method: tuple[str, ...]) -> None:
     common = (
-        "trainer=BalDRO_DV_SimNPO",
+        *method,
         "experiment=unlearn/tofu",
-        "trainer.method_args.dv_beta=.inf",
-        "trainer.method_args.retain_reduction=sequence_sum",  # per sample, so that batches may be cut anywhere
-        "+trainer.args.max_steps=1",
+        # 10 samples make steps of 8 and 2, except that transformers 4.45 continues the second one in the next epoch.
+        f"+trainer.args.max_steps={1 if framework.name == 'G1' else 2}",
         # Plain SGD without clipping, where a gradient that is k times too large moves k times too far.
         "trainer.args.optim=sgd",
         "+trainer.args.max_grad_norm=0",
@@ -55,7 +64,7 @@ def test_one_step_of_4_x_2_samples_equals_one_of_1_x_8(framework: Framework) -> 
         )
     torch.testing.assert_close(weights(framework, "steps_2"), weights(framework, "steps_8"), rtol=0, atol=1e-6)
     losses = [framework.steps(f"steps_{size}")[0] for size in (2, 8)]
-    for name in ("loss", "forget_loss_mean", "retain_loss"):
+    for name in {"loss", "forget_loss_mean", "retain_loss"} & losses[0].keys():
         assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)
 
 
