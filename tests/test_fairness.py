@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from transformers import Trainer
 
+from baldro_ext import BalDROTrainer
+from baldro_ext.open_unlearning.accumulation import averaged
 from baldro_ext.tools.fairness import unfair_accumulation
 
 
@@ -33,3 +36,9 @@ def test_without_a_version_it_may(version: str | None) -> None:
 )
 def test_the_others_are_fair(handler: str, steps: int, version: str | None) -> None:
     assert unfair_accumulation(handler, steps, version) is None
+
+
+def test_a_trainer_that_averages_by_itself_stays_as_it_is() -> None:
+    assert averaged(BalDROTrainer) is BalDROTrainer
+    assert averaged(Trainer).__name__ == "Trainer"
+    assert averaged(Trainer) is not Trainer

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ from baldro_ext.tools.commands import Command, RunError, Runner
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.run import Method, Study, StudyError
 from baldro_ext.tools.run.execute import execute, lines
+
+from .kill_runs import alive, trial
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -53,8 +57,10 @@ if mode == "unlearn":
 def checkout(tmp_path: Path) -> Path:
     place = tmp_path / "checkout"
     (place / "src").mkdir(parents=True)
-    (place / "configs" / "trainer").mkdir(parents=True)
-    (place / "configs" / "trainer" / "NPO.yaml").touch()
+    for config in ("trainer/NPO", "eval/tofu_metrics/forget_Q_A_Prob", "model/Llama-3.2-1B-Instruct"):
+        file = place / "configs" / f"{config}.yaml"
+        file.parent.mkdir(parents=True)
+        file.touch()
     for script in ("train", "eval"):
         (place / "src" / f"{script}.py").write_text(SCRIPT)
     return place
@@ -77,10 +83,9 @@ def calls(runner: Runner) -> list[str]:
 def run(runner: Runner, what: Study, overwrite: bool = False, jobs: int = 1) -> tuple[list[str], list[str]]:
     said: list[str] = []
     failures = execute(what, Runner(runner.folder, runner.checkout, [{}] * jobs), said.append, overwrite)
-    ended = [line for line in said if line.startswith("[")]
-    begun = [line for line in said if line not in ended]
-    assert all(Path(line.split("log: ")[1]).is_file() for line in begun)
-    return failures, ended
+    logs = [line.split("log: ")[1] for line in said if "log: " in line]
+    assert all(Path(log).is_file() for log in logs)
+    return failures, [line for line in said if line.startswith("[")]
 
 
 def test_each_command_runs_once_and_every_one_is_counted(runner: Runner) -> None:
@@ -110,7 +115,7 @@ def test_a_failure_is_reported_with_its_reason_and_loses_nothing_else(runner: Ru
     assert failure.startswith(f"cannot unlearn bad_seed0 (exit code 3): the whole output is in {log}")
     assert failure.splitlines()[1].strip() == "ValueError: as asked for"
     assert "as asked for" in log.read_text()
-    assert "[2/4] evaluate bad_seed0: left out, because there is no model" in said[1]
+    assert "[2/4] evaluate bad_seed0: left out, because there is no model" in said
     assert calls(runner) == ["unlearn bad_seed0", "unlearn NPO_seed0", "eval NPO_seed0"]
     run(runner, broken)
     assert calls(runner)[3:] == ["unlearn bad_seed0"]
@@ -133,11 +138,28 @@ def test_results_of_another_command_are_refused_until_told_to_replace_them(runne
     assert calls(runner)[2:] == ["unlearn NPO_seed0", "eval NPO_seed0"]
 
 
-def test_a_training_of_ones_own_is_not_replaced(runner: Runner) -> None:
-    (runner.folder / "saves/unlearn/NPO_seed0").mkdir(parents=True)
-    (runner.folder / "saves/unlearn/NPO_seed0/training_args.bin").touch()
-    with pytest.raises(NotOursError):
+@pytest.mark.parametrize(
+    "mine",
+    [
+        "saves/unlearn/NPO_seed0/training_args.bin",
+        "saves/unlearn/NPO_seed0/model.safetensors",
+        "saves/eval/NPO_seed0/TOFU_EVAL.json",
+        "saves/eval/NPO_seed0/study.json",
+        "logs/unlearn_NPO_seed0.log",
+        "logs/evaluate_NPO_seed0.json",
+    ],
+)
+def test_a_file_of_ones_own_is_not_replaced_and_nothing_is_written_beside_it(runner: Runner, mine: str) -> None:
+    file = runner.folder / mine
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(NotOursError, match=mine if "logs" in mine else "saves/"):
         run(runner, study("NPO"))
+    assert not calls(runner)
+    assert file.read_text() == "mine"
+    assert sorted(os.listdir(file.parent)) == ([file.name] if "saves" in mine else [".baldro-run.lock", file.name])
+    run(runner, study("NPO"), overwrite=True)
+    assert len(calls(runner)) == 2
 
 
 def test_an_evaluation_that_ended_early_runs_again_though_its_result_is_there(runner: Runner) -> None:
@@ -212,17 +234,17 @@ def test_seconds_that_contain_evaluations_are_not_given(runner: Runner) -> None:
 
 
 def test_an_unknown_trainer_is_answered_with_the_known_ones(runner: Runner) -> None:
-    with pytest.raises(StudyError, match=r"unknown trainer 'BalDRO_DW'.*NPO; did you mean BalDRO_DV\?"):
+    with pytest.raises(StudyError, match=r"'BalDRO_DW' is unknown.*NPO; did you mean BalDRO_DV\?"):
         run(runner, study("BalDRO_DW"))
 
 
 def test_a_second_call_at_the_same_time_is_refused(runner: Runner) -> None:
-    slow = study("NPO:trainer.args.sleep=5")
+    slow = study("NPO:trainer.args.sleep=2")
     first = threading.Thread(target=run, args=(runner, slow))
     first.start()
     while not calls(runner):
         time.sleep(0.02)
-    with pytest.raises(NotOursError, match="another baldro run is at work"):
+    with pytest.raises(NotOursError, match="is at work in"):
         run(runner, slow)
     runner.stop()
     first.join()
@@ -231,7 +253,7 @@ def test_a_second_call_at_the_same_time_is_refused(runner: Runner) -> None:
 def test_the_dry_run_prints_what_is_left_as_one_would_type_it(runner: Runner, checkout: Path) -> None:
     run(runner, study("NPO"))
     what = study("NPO", "BalDRO_G:trainer.args.names=[a,b]")
-    place = ["--folder", str(runner.folder), "--checkout", str(checkout)]
+    place = ["--folder", str(runner.folder), "--checkout", str(checkout), "--framework-accumulation"]
     printed = CliRunner().invoke(app, ["run", "NPO", "BalDRO_G:trainer.args.names=[a,b]", "--dry-run", *place])
     assert printed.exit_code == 0
     assert printed.stdout.splitlines() == [f"cd {runner.folder}", *lines(what, runner)]
@@ -255,7 +277,24 @@ def test_the_command_ends_with_1_and_a_table_of_failures(runner: Runner, checkou
 
 @pytest.mark.parametrize(
     "arguments",
-    [["NPO:x"], ["NPO", "--seeds", "a"], ["BalDRO_DW"], ["BalDRO_DW", "--dry-run"], ["--checkout", "/nowhere"]],
+    [
+        ["NPO:x"],
+        ["NPO", "--seeds", "a"],
+        ["NPO", "--seeds", "-1"],
+        ["NPO:trainer.args.seed=1", "--seeds", "0,1"],
+        ["BalDRO_DW"],
+        ["BalDRO_DW", "--dry-run"],
+        ["--checkout", "/nowhere"],
+        ["--hardware", "gpu"],
+        ["--hardware", "cpu_eval"],
+        ["--metrics", "forget_quality"],  # which this checkout does not have
+        ["--every-epoch", "forget_prob"],
+        ["--model-config", "Llama"],
+        ["--experiment", "unlearn/tofu/idq"],
+        ["--retain-logs", "missing.json"],
+        [f"{'long' * 60}=NPO"],
+    ],
+    ids=" ".join,
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], runner: Runner, checkout: Path) -> None:
     options = ["--folder", str(runner.folder), "--checkout", str(checkout)]
@@ -264,12 +303,12 @@ def test_wrong_usage_ends_with_2(arguments: list[str], runner: Runner, checkout:
     assert not calls(runner)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
     sent: signal.Signals, runner: Runner, checkout: Path
 ) -> None:
     command = [sys.executable, "-m", "baldro_ext.tools.cli", "run", "NPO", "slow=NPO:trainer.args.sleep=60"]
-    command += ["--folder", str(runner.folder), "--checkout", str(checkout)]
+    command += ["--folder", str(runner.folder), "--checkout", str(checkout), "--framework-accumulation"]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -280,6 +319,7 @@ def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while "unlearn slow_seed0" not in calls(runner):
+        assert process.poll() is None
         time.sleep(0.05)
     started = time.monotonic()
     os.kill(process.pid, sent)
@@ -290,3 +330,69 @@ def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
     assert "Traceback" not in printed
     what = study("NPO", "slow=NPO:trainer.args.sleep=60")
     assert [line.split("task_name=")[1].split()[0] for line in lines(what, runner)] == ["slow_seed0", "slow_seed0"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="commands do not inherit the lock there")
+def test_a_command_that_outlives_its_call_keeps_the_next_one_out(runner: Runner, checkout: Path) -> None:
+    command = [sys.executable, "-m", "baldro_ext.tools.cli", "run", "slow=NPO:trainer.args.sleep=60"]
+    command += ["--folder", str(runner.folder), "--checkout", str(checkout), "--framework-accumulation"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not calls(runner):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (left,) = alive(runner.folder)
+    with pytest.raises(NotOursError, match=f"unlearn slow_seed0: process {left}"):
+        run(runner, study("slow=NPO:trainer.args.sleep=60"))
+    os.kill(left, signal.SIGKILL)
+    while alive(runner.folder):
+        time.sleep(0.05)
+    run(runner, study("slow=NPO:trainer.args.sleep=0"), overwrite=True)
+    assert len(calls(runner)) == 3
+
+
+def test_kills_at_random_moments_lose_nothing_and_double_nothing(runner: Runner, checkout: Path) -> None:
+    """BALDRO_KILLS=100 makes it a longer trial; `tests/kill_runs.py` does it with the real framework."""
+    kills = int(os.environ.get("BALDRO_KILLS", "3"))
+    assert trial(runner.folder, checkout, kills, seconds=3, seed=0, options=())["kills"] == kills
+
+
+@pytest.mark.parametrize(
+    ("break_it", "named"),
+    [
+        (lambda folder: (folder / "logs").touch(), "logs"),
+        (lambda folder: (folder / "logs").symlink_to("/proc"), "logs"),  # where not even root may write
+        (lambda folder: (folder / "logs/evaluate_NPO_seed0.log").mkdir(parents=True), "evaluate_NPO_seed0.log"),
+    ],
+    ids=["logs is a file", "no permission", "a folder instead of a log"],
+)
+def test_a_folder_that_cannot_be_used_is_named_without_a_traceback(
+    runner: Runner, checkout: Path, break_it: Callable[[Path], None], named: str
+) -> None:
+    runner.folder.mkdir()
+    break_it(runner.folder)
+    result = CliRunner().invoke(app, ["run", "NPO", "--folder", str(runner.folder), "--checkout", str(checkout)])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert named in result.stderr
+    assert "folder" in result.stderr.splitlines()[-1]
+
+
+def test_a_disk_that_takes_no_more_is_named_and_leaves_no_partial_file(runner: Runner, checkout: Path) -> None:
+    command = f"ulimit -f 0; exec {shlex.quote(sys.executable)} -m baldro_ext.tools.cli run NPO"
+    command += f" --folder {shlex.quote(str(runner.folder))} --checkout {shlex.quote(str(checkout))}"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "NPO_seed0.json: File too large; raise the limit" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [*runner.folder.rglob("*.partial")]
+
+
+def test_paths_with_spaces_are_printed_as_a_shell_reads_them(tmp_path: Path, checkout: Path) -> None:
+    folder = tmp_path / "my work"
+    options = ["run", "NPO", "bad=NPO:trainer.args.works=no", "--folder", str(folder), "--checkout", str(checkout)]
+    assert f"cd '{folder}'" in CliRunner().invoke(app, [*options, "--dry-run"]).stdout
+    assert f"log: '{folder}/logs/unlearn_NPO_seed0.log'" in CliRunner().invoke(app, options).stdout
+    said = CliRunner().invoke(app, [*options[:2], *options[3:]])
+    assert f"baldro compare '{os.path.relpath(folder)}/saves/eval'/NPO_seed*" in said.stdout

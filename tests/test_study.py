@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,8 +158,44 @@ def test_wmdp_is_evaluated_by_tasks_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "common", "version", "averaged"),
+    [
+        ("NPO", (), "4.51.3", True),
+        ("NPO", ("trainer.args.gradient_accumulation_steps=8",), "4.51.3", True),
+        (
+            "NPO:trainer.args.gradient_accumulation_steps=1",
+            ("trainer.args.gradient_accumulation_steps=8",),
+            "4.51.3",
+            False,
+        ),
+        ("BalDRO_DV_radius", (), "4.51.3", False),
+        ("NPO", (), "4.45.1", False),
+        ("NPO", (), "5.5.4", False),
+        ("NPO", (), None, False),
+    ],
+)
+def test_the_frameworks_trainers_average_over_accumulation_steps_where_they_would_not(
+    method: str, common: tuple[str, ...], version: str | None, averaged: bool
+) -> None:
+    study = replace(STUDY, methods=(Method.parse(f"mine={method}"),), common=common, transformers=version)
+    assert ("+accumulation=averaged" in training(study, "mine_seed0").overrides) == averaged
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["trainer.args.seed=5", "++trainer.args.seed=5", "task_name=x", "experiment=unlearn/muse", "trainer=NPO"],
+)
+@pytest.mark.parametrize("where", ["methods", "common", "evaluation"])
+def test_an_override_of_what_names_a_result_is_refused(where: str, override: str) -> None:
+    given = (Method("NPO", "NPO", (override,)),) if where == "methods" else (override,)
+    with pytest.raises(StudyError, match=re.escape(override)):
+        replace(STUDY, **{where: given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"seeds": (-1,)}, "from 0 to 4294967295"),
         ({"methods": (Method("NPO", "NPO"), Method("NPO", "SimNPO"))}, "share the name NPO"),
         ({"methods": (Method("before", "NPO"),)}, "share the name before"),
         ({"methods": ()}, "at least one method"),

@@ -8,6 +8,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from baldro_ext import compat
+from baldro_ext.mixin import BalDROMixin
 
 
 class Averaged(Callback):
@@ -27,8 +28,11 @@ class Averaged(Callback):
 def averaged(trainer_class: type[Any]) -> type[Any]:
     """Return a subclass of the same name whose optimizer step is the mean of its micro-batches.
 
-    The last step of an epoch, which may have fewer, is their mean too, except in transformers 4.45.
+    The last step of an epoch, which may have fewer, is their mean too, except in transformers 4.45. Trainers of BalDRO
+    do so by themselves and are returned as they are.
     """
+    if issubclass(trainer_class, BalDROMixin):
+        return trainer_class
 
     class Averaged(trainer_class):
         _scale = 1.0

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from baldro_ext.errors import BaldroError
 from baldro_ext.tools import files
+from baldro_ext.tools.files import NotOursError
+from baldro_ext.tools.lock import LockedError, locked
 
 
 class RunError(BaldroError):
@@ -31,7 +34,7 @@ class Command:
         name: What it does, in words that also name its log: `unlearn NPO`.
         script: `train` or `eval`.
         overrides: Hydra overrides.
-        results: Files that the call writes, relative to the working folder.
+        results: Files that the call writes into one folder, relative to the working folder.
     """
 
     name: str
@@ -59,7 +62,8 @@ class Runner:
     def __init__(self, folder: Path, checkout: Path, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
         self.folder, self.checkout, self.jobs = folder, checkout, len(environments)
         self.stopped = threading.Event()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock: int | None = None
+        self._running: dict[subprocess.Popen[bytes], Command] = {}
         self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         for environment in environments:
             self._free.put(environment)
@@ -76,15 +80,50 @@ class Runner:
         """Whether this very command line has made its results, which are there."""
         return self.has_succeeded(command) and all(file.exists() for file in self._results(command))
 
-    def is_foreign(self, command: Command) -> bool:
-        """Whether a result is there that was made by another command line, or not by a `Runner`."""
-        begun = files.is_made(self._note(command), self._recipe(command, finished=False))
-        return any(file.exists() for file in self._results(command)) and not (begun or self.has_succeeded(command))
+    def in_the_way(self, commands: Sequence[Command]) -> list[Path]:
+        """Return files and folders that none of these command lines made, and into which one of them would write.
+
+        Args:
+            commands: Those that share folders: the evaluations of one model write into the same.
+        """
+        unknown = [command for command in commands if not self._knows(command)]
+        ours = {file.parent for command in commands if self._knows(command) for file in self._results(command)}
+        found = []
+        for command in unknown:
+            places = self._results(command)
+            places += sorted({file.parent for file in places} - ours)
+            if files.recipe_of(self._note(command)) is None:  # not the log of another command line that ran here
+                places += [self.log(command), self._note(command)]
+            found += [place for place in places if place.exists() and not _is_empty(place)][:1]
+        return found
 
     def forget(self, command: Command) -> None:
         """Remove the results of a command, because they or what they were made from are about to change."""
-        for file in (*self._results(command), self._note(command)):
+        files.mark_made(self._note(command), self._recipe(command, finished=False))
+        for file in self._results(command):
             file.unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runners out of the folder until this one, and every command that it started, has ended.
+
+        Raises:
+            NotOursError: Another one is at work, or a command of one that was killed.
+        """
+        file = self.folder / "logs" / ".baldro-run.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(file) as self._lock:
+                try:
+                    self._say_who()
+                    yield
+                finally:
+                    self._lock = None
+        except LockedError as error:
+            raise NotOursError(
+                f"another baldro run, or a command that it left behind, is at work in {self.folder} ({error}): wait "
+                "until it has ended, end it, or use another --folder"
+            ) from None
 
     def run(self, command: Command) -> float:
         """Run a command, and return how many seconds it took.
@@ -93,15 +132,17 @@ class Runner:
             RunError: It failed; the message has the path of the log, and its end from the last error on.
         """
         log, started = self.log(command), time.monotonic()
-        self.forget(command)
-        files.mark_made(self._note(command), self._recipe(command, finished=False))
-        code = self._call(command, log)
-        if code:
-            raise RunError(
-                f"cannot {command.name} (exit code {code}): the whole output is in {log}, its end is\n{_end(log)}"
-            )
-        seconds = time.monotonic() - started
-        files.mark_made(self._note(command), self._recipe(command, finished=True), seconds=round(seconds, 1))
+        try:
+            self.forget(command)
+            if code := self._call(command, log):
+                raise RunError(
+                    f"cannot {command.name} (exit code {code}): the whole output is in {shlex.quote(str(log))}, "
+                    f"its end is\n{_end(log)}"
+                )
+            seconds = time.monotonic() - started
+            files.mark_made(self._note(command), self._recipe(command, finished=True), seconds=round(seconds, 1))
+        except OSError as error:
+            raise RunError(f"cannot {command.name}: {files.explained(error, log)}") from None
         return seconds
 
     def stop(self) -> None:
@@ -121,8 +162,10 @@ class Runner:
                     env={**os.environ, **environment},
                     stdout=output,
                     stderr=subprocess.STDOUT,
+                    pass_fds=() if self._lock is None else (self._lock,),
                 )
-            self._running.add(process)
+            self._running[process] = command
+            self._say_who()
             if self.stopped.is_set():  # `stop` may have come before the process was there to be ended
                 process.terminate()
             try:
@@ -131,9 +174,23 @@ class Runner:
                 process.kill()
                 raise
             finally:
-                self._running.discard(process)
+                del self._running[process]
         finally:
             self._free.put(environment)
+
+    def _say_who(self) -> None:
+        """Write into the lock file who holds it."""
+        who = [f"baldro run: process {os.getpid()}"]
+        who += [f"{command.name}: process {process.pid}" for process, command in tuple(self._running.items())]
+        if self._lock is not None:
+            with suppress(OSError):  # a full disk
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, ", ".join(who).encode(), 0)
+
+    def _knows(self, command: Command) -> bool:
+        """Whether this very command line was run here, even if it did not come to its end."""
+        begun = files.is_made(self._note(command), self._recipe(command, finished=False))
+        return begun or self.has_succeeded(command)
 
     def _results(self, command: Command) -> list[Path]:
         return [self.folder / name for name in command.results]
@@ -143,6 +200,10 @@ class Runner:
 
     def _recipe(self, command: Command, finished: bool) -> dict[str, object]:
         return {"command": command.line(self.checkout), "finished": finished}
+
+
+def _is_empty(place: Path) -> bool:
+    return place.is_dir() and next(place.iterdir(), None) is None
 
 
 def _end(log: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,10 @@ def run(
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Of the final evaluation; default: all.")] = "",
     every_epoch: Annotated[str, typer.Option(metavar="A,B", help="Metrics before training and after each epoch.")] = "",
     lm_eval: Annotated[str, typer.Option(metavar="A,B", help="Tasks of lm-evaluation-harness, such as mmlu.")] = "",
+    framework_accumulation: Annotated[
+        bool,
+        typer.Option("--framework-accumulation", help="Let loss and gradient of its own trainers grow with the steps."),
+    ] = False,
     checkout: Annotated[Path | None, typer.Option(help="Of open-unlearning; default: the pinned one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that other commands made.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands that would run.")] = False,
@@ -66,6 +71,7 @@ def run(
     4 refused: other results are in the way and were not changed, 130 interrupted.
     """
     from baldro_ext.tools.commands import Runner
+    from baldro_ext.tools.framework import installed
     from baldro_ext.tools.run import Method, Study
     from baldro_ext.tools.run.execute import lines
 
@@ -86,12 +92,19 @@ def run(
             metrics=_names(metrics),
             every_epoch=_names(every_epoch),
             lm_eval=_names(lm_eval),
+            transformers=installed("transformers") if not framework_accumulation else None,
         )
         threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" else {}
         environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in _names(devices)] or [threads] * jobs
         runner = Runner(folder.absolute(), _checkout(checkout), environments)
+        commands = lines(study, runner)
+        if averaged := [method.label for method in study.methods if study.accumulation(method)]:
+            typer.echo(
+                f"# {', '.join(averaged)}: averaged over gradient accumulation steps as BalDRO is, which the framework "
+                f"does not do with transformers {study.transformers} (--framework-accumulation leaves it so)"
+            )
         if dry_run:
-            typer.echo("\n".join([f"cd {runner.folder}", *lines(study, runner)]))
+            typer.echo("\n".join([f"cd {shlex.quote(str(runner.folder))}", *commands]))
         else:
             carry_out(study, runner, overwrite)
 
@@ -108,8 +121,8 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)
     names = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
-    folder = Path(os.path.relpath(runner.folder), "saves", "eval")
-    typer.echo(f"\nAll done. Compare with:\n  baldro compare {' '.join(str(folder / name) for name in names)}")
+    folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
+    typer.echo(f"\nAll done. Compare with:\n  baldro compare {' '.join(f'{folder}/{name}' for name in names)}")
 
 
 def _checkout(given: Path | None) -> Path:

@@ -5,14 +5,12 @@ What a command made is kept and not made again. What something else made is neve
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from baldro_ext import suggest
 from baldro_ext.open_unlearning.registration import config_directory
@@ -30,23 +28,36 @@ class _Progress:
 
     total: int
     say: Callable[[str], None]
-    done: int = 0
+    begun: int = 0
+    ended: int = 0
     ran: int = 0
     started: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, line: str, seconds: float | None = None) -> None:
-        """Count one command and say how it ended; `seconds` only of one that ran to its end."""
+    def begin(self, line: str) -> None:
+        """Count a command that begins, and say so."""
         with self.lock:
-            self.done += 1
+            self.begun += 1
+            self.say(f"[{self.begun}/{self.total}] {line}")
+
+    def skip(self, line: str) -> None:
+        """Count a command that does not run, and say why."""
+        self.begin(line)
+        with self.lock:
+            self.ended += 1
+
+    def end(self, line: str, seconds: float | None = None) -> None:
+        """Count a command that has ended and say how; `seconds` only of one that ran to its end."""
+        with self.lock:
+            self.ended += 1
             if seconds is not None:
                 self.ran += 1
                 line += f": {seconds:.0f} s"
-            if (left := self.total - self.done) and self.ran:
+            if (left := self.total - self.ended) and self.ran:
                 minutes = max(1, round(left * (time.monotonic() - self.started) / self.ran / 60))
                 hours = f"{minutes // 60} h " if minutes >= 60 else ""
                 line += f"; {left} left, about {hours}{minutes % 60} min"
-            self.say(f"[{self.done}/{self.total}] {line}")
+            self.say(f"  {line}")
 
 
 def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False) -> list[str]:
@@ -59,14 +70,15 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
         overwrite: Whether to replace results that other commands made.
 
     Raises:
-        StudyError: There is no such trainer.
-        NotOursError: Results of other commands are in the way, or another call is at work in the folder.
+        StudyError: There is no such trainer, or another name is unknown to the framework.
+        NotOursError: Files of others are in the way, or another call is at work in the folder.
         RunError: The retain model could not be evaluated, which all evaluations compare with.
+        OSError: The folder cannot be used.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
     """
-    _check_trainers(study, runner.checkout)
+    _check_names(study, runner)
     everything = _everything(study)
-    with _lock(runner.folder):
+    with runner.alone():
         if not overwrite:
             _check_free(everything, runner)
         progress = _Progress(sum(len(run.commands) for run in everything), say)
@@ -84,7 +96,7 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
 
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
-    _check_trainers(study, runner.checkout)
+    _check_names(study, runner)
     return [command.line(runner.checkout) for run in _everything(study) for command in _pending(run, runner)]
 
 
@@ -103,53 +115,60 @@ def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
     return run.commands if left or not runner.has_succeeded(run.training) else ()
 
 
-def _check_trainers(study: Study, checkout: Path) -> None:
-    folders = (checkout / "configs", config_directory(), *config_folders())
-    known = {path.stem for folder in folders for path in (folder / "trainer").glob("*.yaml")}
-    for method in study.methods:
-        if method.trainer not in known:
-            raise StudyError(f"unknown trainer {method.trainer!r}: {suggest.known(method.trainer, known)}")
+def _check_names(study: Study, runner: Runner) -> None:
+    """Refuse what the framework would, after it has loaded torch: names that no configuration or file has."""
+    metrics = f"eval/{study.benchmark.suite}_metrics"
+    asked = [("trainer", "trainer", method.trainer) for method in study.methods]
+    asked += [("--metrics", metrics, name) for name in study.metrics]
+    asked += [("--every-epoch", metrics, name) for name in study.every_epoch]
+    asked += [("--model-config", "model", name) for name in (study.model_config,) if name]
+    asked += [("--hardware", "hardware", name) for name in (study.hardware,) if name]
+    asked += [("--experiment", "experiment", study.experiment)]
+    folders = (runner.checkout / "configs", config_directory(), *config_folders())
+    for what, group, name in asked:
+        known = {file.stem for folder in folders for file in (folder / group / name).parent.glob("*.yaml")}
+        if group == "hardware":  # one configuration for trainings and one, with this ending, for evaluations
+            known = {one for one in known if f"{one}_eval" in known}
+        if (last := name.rpartition("/")[2]) not in known:
+            raise StudyError(f"{what}: {name!r} is unknown: {suggest.known(last, known)}")
+    if study.retain_logs and not (runner.folder / study.retain_logs).is_file():
+        raise StudyError(f"--retain-logs: there is no file {study.retain_logs} in {runner.folder}")
 
 
 def _check_free(runs: tuple[Run, ...], runner: Runner) -> None:
-    taken = [command.results[0] for run in runs for command in run.commands if runner.is_foreign(command)]
+    taken = [place for run in runs for place in runner.in_the_way(run.commands)]
     if taken:
+        names = [str(place.relative_to(runner.folder)) for place in taken]
         raise NotOursError(
-            f"{suggest.shortened(taken, 3)} in {runner.folder} came from another command line, so nothing was run.\n"
+            f"{suggest.shortened(names, 3)} in {runner.folder} came from another command line or were not made by "
+            "baldro, so nothing was run.\n"
             "Choose another --folder or another label, as in 'again=NPO'; replace them by --overwrite; or name an "
             "evaluation of the retain model that is there by --retain-logs instead of --retain-model."
         )
 
 
-def _lock(folder: Path) -> FileLock:
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "logs" / ".baldro-run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise NotOursError(f"another baldro run is at work in {folder}: wait for it, or use another --folder") from None
-    return lock
-
-
 def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> list[str]:
     left = _pending(run, runner)
+    if left:
+        record.file(run, runner).unlink(missing_ok=True)
     if run.training in left:
         for evaluation in run.evaluations:
             runner.forget(evaluation)
     failures: list[str] = []
     for command in run.commands:
         if command not in left:
-            progress(f"{command.name}: done before")
+            progress.skip(f"{command.name}: done before")
         elif failures and run.training in left:
-            progress(f"{command.name}: left out, because there is no model")
+            progress.skip(f"{command.name}: left out, because there is no model")
         elif not runner.stopped.is_set():
-            progress.say(f"{command.name} ...    log: {runner.log(command)}")
+            log = shlex.quote(str(runner.log(command)))
+            progress.begin(f"{command.name}, log: {log}")
             try:
-                progress(command.name, runner.run(command))
+                progress.end(command.name, runner.run(command))
             except RunError as error:
                 if not runner.stopped.is_set():
-                    progress(f"{command.name}: FAILED, see {runner.log(command)}")
+                    progress.end(f"{command.name}: FAILED, see {log}")
                     failures.append(str(error))
-    if not failures and not runner.stopped.is_set() and (left or not record.file(run, runner).exists()):
+    if not failures and not runner.stopped.is_set() and not record.file(run, runner).exists():
         record.write(study, run, runner)
     return failures

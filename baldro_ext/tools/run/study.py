@@ -3,64 +3,27 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from baldro_ext.tools.commands import Command
+from baldro_ext.tools.fairness import unfair_accumulation
 from baldro_ext.tools.run import benchmarks
 from baldro_ext.tools.run.benchmarks import Benchmark, StudyError
+from baldro_ext.tools.run.method import Method
 
 BEFORE = "before"
-_METHOD = re.compile(r"(?:(?P<label>[^=:]*)=)?(?P<trainer>[^=:]+)(?::(?P<overrides>.*))?", re.DOTALL)
-_KEY_PREFIX = re.compile(r"^[+~]*(?:[\w@/]+\.)*(?=\w+(?:=|$))")
 _IN_EVALUATIONS_TOO = ("model", "forget_split", "holdout_split", "data_split")
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of a comparison, without its seeds.
-
-    Attributes:
-        label: Names its folders and logs: letters, digits and `_.+-`.
-        trainer: What stands behind `trainer=`.
-        overrides: Hydra overrides of its trainings, beyond those that all methods have.
-    """
-
-    label: str
-    trainer: str
-    overrides: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", self.label):
-            raise StudyError(
-                f"{self.label!r} cannot be a label, for it names folders: use letters, digits and _.+- as in "
-                "DV_radius=BalDRO_DV:..."
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Method:
-        """Read `[LABEL=]TRAINER[:OVERRIDE ...]`, the overrides separated by spaces and quoted as in a shell.
-
-        Without a label, the trainer and its overrides name the method: `BalDRO_DV:trainer.method_args.dv_beta=5`
-        is `BalDRO_DV_dv_beta-5`.
-
-        Raises:
-            StudyError: The text is not of that form.
-        """
-        parts = _METHOD.fullmatch(text.strip())
-        try:
-            overrides = tuple(shlex.split(parts["overrides"] or "")) if parts else ()
-        except ValueError as error:
-            raise StudyError(f"cannot read the overrides of {text!r} ({error}): quote them as in a shell") from None
-        if not parts or any("=" not in override and not override.startswith("~") for override in overrides):
-            raise StudyError(
-                f"{text!r} is not a method: use TRAINER, as in NPO, or [LABEL=]TRAINER:OVERRIDE ..., as in "
-                "'DV5=BalDRO_DV:trainer.method_args.dv_beta=5'"
-            )
-        short = [re.sub(r"[^\w.+]+", "-", _KEY_PREFIX.sub("", override)).strip("-") for override in overrides]
-        label = "_".join([parts["trainer"], *short]) if parts["label"] is None else parts["label"]
-        return cls(label, parts["trainer"], overrides)
+# What names a run's results: an override of it would record them under another name than they have.
+_OWN = {
+    "trainer": "a method per trainer",
+    "experiment": "--experiment",
+    "task_name": "a label, as in 'mine=NPO:...'",
+    "trainer.args.seed": "--seeds",
+    "trainer.args.output_dir": "--folder",
+    "paths.output_dir": "--folder",
+    "hydra.run.dir": "--folder",
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +56,9 @@ class Run:
 class Study:
     """What is compared, and how: the options of `baldro run`, which documents them, by their names there.
 
-    `common` is --set, `evaluation` is --eval-set; `None` and empty leave the choice to the experiment.
+    `common` is --set, `evaluation` is --eval-set; `None` and empty leave the choice to the experiment. `transformers`
+    is the version with which the framework's own trainers are made to average over gradient accumulation steps as
+    BalDRO's do; `None` leaves them as they are.
     """
 
     methods: tuple[Method, ...]
@@ -111,6 +76,7 @@ class Study:
     metrics: tuple[str, ...] = ()
     every_epoch: tuple[str, ...] = ()
     lm_eval: tuple[str, ...] = ()
+    transformers: str | None = None
 
     def __post_init__(self) -> None:
         labels = [method.label for method in self.methods]
@@ -121,10 +87,20 @@ class Study:
             )
         if not labels or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise StudyError("a study needs at least one method and one seed, and no seed twice")
+        if out := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
+            raise StudyError(f"seed {out[0]} is out of range: use seeds from 0 to {2**32 - 1}")
+        self._refuse_own_overrides()
         if self.retain_model and self.retain_logs:
             raise StudyError("retain_model is evaluated first, which makes its retain_logs: name only one of them")
         if self.benchmark.by_tasks and (self.metrics or self.every_epoch):
             raise StudyError(f"{self.experiment} is evaluated by tasks and not by metrics: choose them by lm_eval")
+
+    def _refuse_own_overrides(self) -> None:
+        of_methods = [override for method in self.methods for override in method.overrides]
+        for override in (*self.common, *self.evaluation, *of_methods):
+            key = override.lstrip("+~").partition("=")[0]
+            if key in _OWN:
+                raise StudyError(f"{override!r} is refused, because baldro run sets {key} itself: use {_OWN[key]}")
 
     @property
     def benchmark(self) -> Benchmark:
@@ -171,9 +147,18 @@ class Study:
             *self._schedule(),
             *self.common,
             *method.overrides,
+            *self.accumulation(method),
         )
         training = Command(f"unlearn {task}", "train", overrides, (f"{folder}/training_args.bin",))
         return Run(task, folder, training, self._evaluations(task, folder), method, seed)
+
+    def accumulation(self, method: Method) -> tuple[str, ...]:
+        """Return the override that makes a method average over accumulation steps; none if it does so by itself."""
+        given = _chosen((*self.common, *method.overrides), "trainer.args.gradient_accumulation_steps")
+        value = given[-1].partition("=")[2] if given else ""
+        steps = int(value) if value.isdigit() else 2  # each experiment of the framework has several
+        needed = self.transformers and unfair_accumulation(method.trainer, steps, self.transformers)
+        return ("+accumulation=averaged",) if needed else ()
 
     def _schedule(self) -> tuple[str, ...]:
         if not self.every_epoch:

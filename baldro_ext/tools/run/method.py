@@ -1,0 +1,64 @@
+"""A method of a comparison: a trainer with overrides and a label."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from baldro_ext.tools.run.benchmarks import StudyError
+
+_METHOD = re.compile(r"(?:(?P<label>[^=:]*)=)?(?P<trainer>[^=:]+)(?::(?P<overrides>.*))?", re.DOTALL)
+_KEY_PREFIX = re.compile(r"^[+~]*(?:[\w@/]+\.)*(?=\w+(?:=|$))")
+_LONGEST_LABEL = 200  # bytes: file systems allow 255 for a name, and logs are longer than their label
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a comparison, without its seeds.
+
+    Attributes:
+        label: Names its folders and logs: letters, digits and `_.+-`.
+        trainer: What stands behind `trainer=`.
+        overrides: Hydra overrides of its trainings, beyond those that all methods have.
+    """
+
+    label: str
+    trainer: str
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", self.label):
+            raise StudyError(
+                f"{self.label!r} cannot be a label, for it names folders: use letters, digits and _.+- as in "
+                "DV_radius=BalDRO_DV:..."
+            )
+        if len(self.label.encode()) > _LONGEST_LABEL:
+            raise StudyError(
+                f"a label of {len(self.label)} characters, {self.label[:40]}..., is too long for the name of a folder: "
+                f"give the method one of at most {_LONGEST_LABEL}, as in 'mine={self.trainer}:...'"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """Read `[LABEL=]TRAINER[:OVERRIDE ...]`, the overrides separated by spaces and quoted as in a shell.
+
+        Without a label, the trainer and its overrides name the method: `BalDRO_DV:trainer.method_args.dv_beta=5`
+        is `BalDRO_DV_dv_beta-5`.
+
+        Raises:
+            StudyError: The text is not of that form.
+        """
+        parts = _METHOD.fullmatch(text.strip())
+        try:
+            overrides = tuple(shlex.split(parts["overrides"] or "")) if parts else ()
+        except ValueError as error:
+            raise StudyError(f"cannot read the overrides of {text!r} ({error}): quote them as in a shell") from None
+        if not parts or any("=" not in override and not override.startswith("~") for override in overrides):
+            raise StudyError(
+                f"{text!r} is not a method: use TRAINER, as in NPO, or [LABEL=]TRAINER:OVERRIDE ..., as in "
+                "'DV5=BalDRO_DV:trainer.method_args.dv_beta=5'"
+            )
+        short = [re.sub(r"[^\w.+]+", "-", _KEY_PREFIX.sub("", override)).strip("-") for override in overrides]
+        label = "_".join([parts["trainer"], *short]) if parts["label"] is None else parts["label"]
+        return cls(label, parts["trainer"], overrides)
