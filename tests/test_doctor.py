@@ -71,7 +71,7 @@ def test_a_healthy_environment_needs_no_fix() -> None:
             {**with_versions(transformers="4.51.3"), "checkout": None},
             "note",
             "gradient accumulation",
-            "gradient_accumulation_steps=1",
+            "+accumulation=averaged",
         ),
     ],
 )

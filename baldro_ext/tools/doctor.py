@@ -174,7 +174,7 @@ def _releases(here: Environment) -> Iterator[Check]:
         yield _note("resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
     if (4, 46) <= transformers <= (4, 51):
         problem = "the framework's own trainers multiply loss and gradient by the accumulation steps; BalDRO's do not"
-        fix = "to compare them, use trainer.args.gradient_accumulation_steps=1"
+        fix = "to compare them, add +accumulation=averaged to the framework's own, as baldro run does"
         yield _note("gradient accumulation", problem, fix)
 
 

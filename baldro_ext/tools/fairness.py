@@ -31,5 +31,6 @@ def unfair_accumulation(handler: str, steps: int, transformers_version: str | No
         does, where = "multiplies", f"transformers {transformers_version}"
     return (
         f"{handler} {does} loss and gradient by gradient_accumulation_steps={steps} ({where}), BalDRO's trainers do "
-        "not: compare them with trainer.args.gradient_accumulation_steps=1, or each at its own best learning rate"
+        "not: train it with +accumulation=averaged, as baldro run does, or all with "
+        "trainer.args.gradient_accumulation_steps=1"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from baldro_ext.tools.compare import Comparison, compare, results
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
@@ -110,6 +111,15 @@ def test_a_baseline_that_grows_with_the_accumulation_steps_is_called_unfair(
     assert [told in line and "unlearn/NPO" in line for line in comparison.unfair] == [True] * bool(told)
     for written in (text(comparison), markdown(comparison), latex(comparison)):
         assert ("UNFAIR" in written) == bool(told)
+
+
+def test_a_baseline_that_averages_over_the_accumulation_steps_is_fair(workspace: Workspace) -> None:
+    for trainer in ("NPO", "BalDRO_DV"):
+        workspace.run(trainer, trainer)
+        write(workspace.unlearn / trainer / "config.json", {"transformers_version": "4.51.3"})
+    record = workspace.unlearn / "NPO/.hydra/config.yaml"
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(record), {"trainer": {"accumulation": "averaged"}}), record)
+    assert not of(workspace).unfair
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def unfair(runs: Sequence[RunResult]) -> list[str]:
     for run in runs:
         written = run.settings.get("args.gradient_accumulation_steps", "")
         steps = int(written) if written.isdecimal() and len(written) < 9 else 1
+        if run.settings.get("accumulation") == "averaged":  # as +accumulation=averaged records
+            continue
         if run.handler and (reason := unfair_accumulation(run.handler, steps, run.versions.get("transformers"))):
             groups.setdefault(reason, []).append(run.name)
     return [f"{reason} ({shortened(names, 6)})" for reason, names in groups.items()]
