@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -54,9 +53,7 @@ def demo(
         checkout = demo.find_checkout(typer.echo)
         typer.echo(f"Working in {folder}, with open-unlearning in {checkout}")
         typer.echo("1/2  Making 24 authors, a model that has memorised them all, and one that never knew the last four")
-        logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
         lay_out(place, checkout, seed)
-        logging.disable(logging.NOTSET)
         typer.echo("2/2  Unlearning those four, two commands at a time")
         # One thread each: two such small models at a time are faster than one on two cores.
         runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)

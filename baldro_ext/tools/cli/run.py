@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baldro_ext.tools.cli.commands import program
 from baldro_ext.tools.cli.reporting import interruptible, reported
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
         raise typer.Exit(1)
     names = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
-    typer.echo(f"\nAll done. Compare with:\n  baldro compare {' '.join(f'{folder}/{name}' for name in names)}")
+    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {' '.join(f'{folder}/{name}' for name in names)}")
 
 
 def _checkout(given: Path | None) -> Path:

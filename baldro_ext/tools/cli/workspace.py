@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,7 @@ _SMALL = ("trainer.args.learning_rate=2.5e-4", "trainer.args.gradient_accumulati
 _NEXT = """\
 Made-up data and small models are in {folder}. Next:
 
-  cd {folder}
+  cd {folder}{path}
 
   # evaluate the model that never saw the authors to forget; forget quality compares with it
   python src/eval.py experiment=eval/tofu/default +hardware=cpu_eval \
@@ -81,7 +83,17 @@ def tofu(
     typer.echo(
         _NEXT.format(
             folder=shlex.quote(str(folder)),
+            path=_path(),
             small=" ".join(_SMALL),
             options=" ".join(f"--set {word}" for word in _SMALL),
         )
     )
+
+
+def _path() -> str:
+    """Return a line that makes `python` and `baldro` those of this environment, if they are not."""
+    programs = Path(sys.executable).parent
+    found = shutil.which("python"), shutil.which("baldro")
+    if all(place and Path(place).parent == programs for place in found):
+        return ""
+    return f"\n  export PATH={shlex.quote(str(programs))}:$PATH"

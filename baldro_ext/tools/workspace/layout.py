@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -33,7 +34,11 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
         NotOursError: A file or model of another content or origin is in the way; it was not touched.
         OSError: The folder cannot be written.
     """
-    from baldro_ext.tools.workspace.model import make_model  # torch and transformers take seconds to import
+    logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
+    try:
+        from baldro_ext.tools.workspace.model import make_model  # torch and transformers take seconds to import
+    finally:
+        logging.disable(logging.NOTSET)
 
     make_tofu(folder, authors=24, questions=10, forget_authors=4)
     for name, split in MODELS.items():
