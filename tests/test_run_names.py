@@ -30,6 +30,7 @@ def configs(tmp_path: Path) -> Path:
         ("experiment", "x", ""),
         ("eval/balance", "tofu", ""),
         ("sweep", "jobs", ""),
+        ("peft", "lora", "r: 16\n"),
     ):
         (tmp_path / group).mkdir(parents=True)
         (tmp_path / group / f"{option}.yaml").write_text(text)
@@ -44,6 +45,7 @@ def configs(tmp_path: Path) -> Path:
         (["experiment=x", "retain_logs_path=a/b.json", "trainer.args.report_to=wandb"], "tofu_forget10_small_Mine"),
         (["+eval/balance=tofu", "+sweep=jobs", "+grid.beta=1"], "tofu_forget10_small_Mine"),
         (["trainer.args.seed=1", "+trainer.args.lr=1e-5"], "tofu_forget10_small_Mine_seed-1_lr-1e-5"),
+        (["+peft=lora", "peft.r=4"], "tofu_forget10_small_Mine_lora_peft.r-4"),
         (["model.model_args.path=here"], "tofu_forget10_small_Mine_path-here"),
         (["~trainer.args.max_steps"], "tofu_forget10_small_Mine_no-trainer.args.max_steps"),
     ],

@@ -42,6 +42,20 @@ class EarlyCheck(Callback):
             sys.exit(f"Error in trainer.method_args: {error}")
 
 
+class AdapterCheck(Callback):
+    """Ends a single run whose adapters cannot work; in a sweep, each job's model handler checks its own."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print what is wrong and exit with status 1."""
+        from baldro_ext.open_unlearning import adapters
+
+        settings: Any = OmegaConf.to_container(config.peft, resolve=True)
+        try:
+            adapters.check(settings, trainer=OmegaConf.select(config, "trainer.handler"))
+        except ValueError as error:
+            sys.exit(f"Error in peft: {error}")
+
+
 def refuse_unknown_choices(words: Sequence[str], folders: Sequence[Path]) -> None:
     """Exit with status 1 if a choice such as `trainer=NAME` is in none of the folders of configurations.
 

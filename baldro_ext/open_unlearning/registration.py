@@ -1,4 +1,4 @@
-"""Registers the extension's trainers, metric, configurations and resolvers with open-unlearning.
+"""Registers the extension's trainers, adapters, metric, configurations and resolvers with open-unlearning.
 
 Imports nothing slow, since the Hydra plugin loads this module.
 """
@@ -29,7 +29,7 @@ def open_unlearning_is_loaded() -> bool:
 
 
 def add_to(search_path: ConfigSearchPath) -> None:
-    """Register trainers, metric and resolvers, append the configurations to a search path, and check the choices.
+    """Register trainers, adapters, metric and resolvers, append the configurations to a search path, and check the choices.
 
     After ours come those of packages that add a forget loss or a weighting.
     """
@@ -78,10 +78,11 @@ def register() -> None:
 
 
 def register_classes() -> None:
-    """Register trainers, metric and resolvers in this process."""
-    from baldro_ext.open_unlearning import resolvers, trainers
+    """Register trainers, adapters, metric and resolvers in this process."""
+    from baldro_ext.open_unlearning import adapters, resolvers, trainers
 
     trainers.register()
+    adapters.register()
     if "evals.metrics" in sys.modules:  # importing it would import lm-eval, which takes seconds
         from baldro_ext.open_unlearning import metrics
 

@@ -21,7 +21,7 @@ _SILENT = re.compile(
     r"|skip_memory_metrics|include_.*|metric_for_best_model|greater_is_better|ddp_timeout|torch_empty_cache_steps"
     r"))(=|$)"
 )
-_FAMILIAR = re.compile(r"^(trainer\.args|trainer\.method_args|model\.model_args)\.")
+_FAMILIAR = re.compile(r"^(trainer\.args\.|trainer\.method_args\.|model\.model_args\.|peft=)")
 _LONGEST = 120
 
 
