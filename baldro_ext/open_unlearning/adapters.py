@@ -82,7 +82,7 @@ def check(settings: Mapping[str, Any], trainer: str | None = None) -> None:
     from peft import LoraConfig
 
     known = {*_OWN, *(field.name for field in dataclasses.fields(LoraConfig))}
-    for name in settings.keys() - known:
+    for name in sorted(settings.keys() - known):
         raise ValueError(
             f"{name} is no setting of adapters and no argument of peft.LoraConfig: "
             f"{suggest.known(name, settings.keys() & known)}"
