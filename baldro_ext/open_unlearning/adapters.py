@@ -54,7 +54,7 @@ class LoRA:
         if getattr(model, "peft_config", None):
             raise ValueError(
                 f"{pretrained_model_name_or_path} has adapters already, so the model without the new ones would not be "
-                "the model before unlearning: merge them first (docs/adapters.md), or train without +peft"
+                "the model before unlearning: merge them first (docs/adapters.md)"
             )
         if quantization:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
@@ -113,9 +113,10 @@ def _save_merged(model: Any, save_directory: str, state_dict: Any = None, **opti
     The adapters stay merged in memory: nothing trains after the last save, and an evaluation measures what was saved.
     """
     folder = Path(save_directory)
-    if state_dict is not None:
-        logger.warning("peft.merge=true does not merge a model that is sharded over processes: adapters are saved.")
-    if state_dict is not None or re.fullmatch(r"checkpoint-\d+", folder.name):
+    is_checkpoint, is_sharded = re.fullmatch(r"checkpoint-\d+", folder.name), state_dict is not None
+    if is_checkpoint or is_sharded:
+        if not is_checkpoint:
+            logger.warning("peft.merge=true cannot merge a model that is sharded over processes: adapters are saved.")
         type(model).save_pretrained(model, save_directory, state_dict=state_dict, **options)
         return
     for adapters in folder.glob("adapter_*"):  # of an earlier run: they would be loaded instead of the merged model

@@ -29,7 +29,7 @@ def open_unlearning_is_loaded() -> bool:
 
 
 def add_to(search_path: ConfigSearchPath) -> None:
-    """Register trainers, adapters, metric and resolvers, append the configurations to a search path, and check the choices.
+    """Register classes and resolvers, append the configurations to a search path, and check the choices.
 
     After ours come those of packages that add a forget loss or a weighting.
     """
