@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke
 
 CONTENTS = {
-    (): ["demo", "doctor", "run", "compare", "bench", "upstream", "framework", "workspace"],
+    (): ["demo", "doctor", "run", "compare", "bench", "memory", "upstream", "framework", "workspace"],
     ("workspace",): ["tofu"],
     ("framework",): ["install", "path", "list"],
 }

@@ -22,10 +22,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tiny": _shape(64, 1, 1, 1, 176, 300),
     "small": _shape(256, 4, 4, 4, 688, 16_000),
     "medium": _shape(512, 8, 8, 8, 1376, 32_000),
+    # Numbers of config.json in HuggingFaceTB/SmolLM2-135M, meta-llama/Llama-3.2-1B, Llama-2-7b-hf and Llama-3.1-8B on
+    # huggingface.co.
+    "smollm2-135m": {**_shape(576, 30, 9, 3, 1536, 49_152), "tie_word_embeddings": True},
     "llama-3.2-1b": {**_shape(2048, 16, 32, 8, 8192, 128_256), "tie_word_embeddings": True},
+    "llama-2-7b": _shape(4096, 32, 32, 32, 11_008, 32_000),
     "llama-3.1-8b": _shape(4096, 32, 32, 8, 14_336, 128_256),
 }
-"""Arguments of `LlamaConfig` by name; the last two are those of the models with these names."""
+"""Arguments of `LlamaConfig` by name."""
 
 
 def build_model(shape: dict[str, Any], device: torch.device, dtype: torch.dtype) -> LlamaForCausalLM:

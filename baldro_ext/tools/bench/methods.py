@@ -117,7 +117,7 @@ def make_trainer(
         args=TrainingArguments(**(usual | arguments)),
         train_dataset=batch.samples(model.config.vocab_size),
         data_collator=default_collate,
-        **{str(key): value for key, value in config.method_args.items()},
+        **{str(key): value for key, value in config.get("method_args", {}).items()},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.tools.cli import bench, compare, demo, doctor, framework, run, upstream, workspace
+from baldro_ext.tools.cli import bench, compare, demo, doctor, framework, memory, run, upstream, workspace
 from baldro_ext.tools.cli.commands import Group
 from baldro_ext.tools.framework import installed
 
@@ -59,4 +59,5 @@ app.add_typer(workspace.app, name="workspace")
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
+app.command("memory")(memory.memory)
 app.command("upstream")(upstream.upstream)

@@ -37,7 +37,7 @@ def bench(
     and bench.png.
 
     \b
-    Shapes: tiny, small, medium, llama-3.2-1b, llama-3.1-8b.
+    Shapes: tiny, small, medium, smollm2-135m, llama-3.2-1b, llama-2-7b, llama-3.1-8b.
 
     \b
     Examples:

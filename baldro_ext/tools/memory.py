@@ -1,0 +1,240 @@
+"""How much memory a training step needs at most, computed without weights and without a GPU.
+
+The real trainer runs its real loss, forward and backward, on tensors that have a shape but no content (PyTorch's
+`FakeTensor`), while the size of everything that is alive is counted. Only the optimizer's state and weights in 4 bits
+follow from formulas.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pandas as pd
+import torch
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from baldro_ext import compat, logprobs, suggest
+from baldro_ext.errors import BaldroError
+from baldro_ext.open_unlearning.registration import config_directory
+from baldro_ext.tools.bench.batch import SHAPES, Batch
+from baldro_ext.tools.bench.methods import make_trainer
+from baldro_ext.tools.weightless import MasksKnown, Peak, without_values
+
+MODELS: dict[str, dict[str, Any]] = {
+    "SmolLM2-135M": {"model_type": "llama", **SHAPES["smollm2-135m"]},
+    "Llama-3.2-1B": {"model_type": "llama", **SHAPES["llama-3.2-1b"]},
+    "Llama-2-7B": {"model_type": "llama", **SHAPES["llama-2-7b"]},
+    "Llama-3.1-8B": {"model_type": "llama", **SHAPES["llama-3.1-8b"]},
+    # Qwen/Qwen3-8B: as Llama-3.1-8B but for what follows; head_dim is 128.
+    "Qwen3-8B": {
+        **{"model_type": "qwen3", **SHAPES["llama-3.1-8b"], "head_dim": 128},
+        **{"num_hidden_layers": 36, "intermediate_size": 12_288, "vocab_size": 151_936},
+    },
+}
+"""Models by name, as arguments of `AutoConfig.for_model`."""
+
+_MIN_8BIT, _BLOCK_8BIT = 4096, 256  # bitsandbytes 0.44: smaller parameters keep float32; one float32 scale per block
+OPTIMIZERS: dict[str, Callable[[nn.Parameter, bool], float]] = {
+    "adamw_torch": lambda p, _: 2 * p.nbytes,  # two moments in the parameter's own precision
+    "paged_adamw_32bit": lambda p, _: 8 * p.numel(),
+    # transformers keeps the state of embeddings in 32 bits.
+    "paged_adamw_8bit": lambda p, embeds: (8 if embeds or p.numel() < _MIN_8BIT else 2 + 8 / _BLOCK_8BIT) * p.numel(),
+    # One float32 number per row and per column of a matrix.
+    "adafactor": lambda p, _: 4 * (p.numel() if p.ndim < 2 else p.numel() // p.shape[-1] + p.numel() // p.shape[-2]),
+}
+"""Bytes of state for a parameter, and whether it is an embedding; by the values of `trainer.args.optim`."""
+
+_BYTES_4BIT = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # NF4 with a scale per 64 weights, itself in 8 bits (arXiv:2305.14314)
+
+CARDS = {24: 23.5, 40: 39.4, 80: 79.1}
+"""GiB that PyTorch finds on GPUs sold with so many GB."""
+RESERVE = 1.5
+"""GiB to leave for the CUDA context, for kernels' workspaces and for gaps between allocations."""
+
+PARTS = ("parameters", "copies", "gradients", "optimizer", "activations", "logits")
+
+
+class MemoryInputError(BaldroError):
+    """The memory cannot be computed for what was given."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, and how.
+
+    Attributes:
+        model: A key of `MODELS`, or a folder or cached repository with a `config.json`.
+        batch: What a step works on.
+        optimizer: A key of `OPTIMIZERS`.
+        dtype: Of the weights; other than float32 is trained under bfloat16 autocast, as by the framework.
+        checkpointing: Whether activations are recomputed.
+        lora: Rank of LoRA adapters at every linear layer, or 0 to train all weights.
+        four_bit: Whether the frozen weights of linear layers have 4 bits.
+    """
+
+    model: str
+    batch: Batch
+    optimizer: str = "paged_adamw_32bit"
+    dtype: torch.dtype = torch.bfloat16
+    checkpointing: bool = False
+    lora: int = 0
+    four_bit: bool = False
+
+    def config(self) -> PretrainedConfig:
+        """Return the configuration of the model.
+
+        Raises:
+            MemoryInputError: There is none here.
+        """
+        try:
+            if self.model not in MODELS:
+                return AutoConfig.from_pretrained(self.model, local_files_only=True)
+            shape = {"max_position_embeddings": 8192, **MODELS[self.model]}
+            return AutoConfig.for_model(shape.pop("model_type"), **shape)
+        except (OSError, ValueError):
+            raise MemoryInputError(
+                f"{self.model} is no model that this release of transformers knows, and no folder or cached repository "
+                f"with a config.json: {suggest.known(self.model, MODELS)}"
+            ) from None
+
+    def build(self, device: str) -> Any:
+        """Return the model in training mode, with random weights."""
+        config = self.config()
+        config.use_cache = False
+        with torch.device(device):
+            model = AutoModelForCausalLM.from_config(config, torch_dtype=self.dtype, attn_implementation="sdpa")
+            if self.lora:
+                model = self._with_adapters(model)
+        if self.checkpointing:
+            model.gradient_checkpointing_enable()
+        return model.train()
+
+    def _with_adapters(self, model: Any) -> Any:
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError:
+            raise MemoryInputError("--lora needs the package peft, which is missing: pip install peft") from None
+        if self.four_bit:  # what peft's prepare_model_for_kbit_training does to all other weights
+            quantized = {id(p) for p in _four_bit_weights(model)}
+            for parameter in model.parameters():
+                if id(parameter) not in quantized:
+                    parameter.data = parameter.data.float()
+        model = get_peft_model(model, LoraConfig(r=self.lora, target_modules="all-linear", task_type="CAUSAL_LM"))
+        compat.enable_input_gradients(model)
+        return model
+
+
+def compute(method: str, setting: Setting, checkout: Path) -> dict[str, float]:
+    """Return the bytes that a step needs at its peak, by `PARTS`, and their sum as `peak`.
+
+    It is a step within an accumulation: gradients and the optimizer's state exist already.
+
+    Args:
+        method: What follows `trainer=`, then settings of `trainer.method_args`: `BalDRO_G scope=dataset`.
+        setting: What is trained, and how.
+        checkout: Of the framework.
+
+    Raises:
+        MemoryInputError: There is no such trainer, or it refuses the setting.
+    """
+    known = {
+        path.stem for configs in (checkout / "configs", config_directory()) for path in configs.glob("trainer/*.yaml")
+    }
+    if method.split()[0] not in known:
+        raise MemoryInputError(f"{method.split()[0]} is no trainer: {suggest.known(method.split()[0], known)}")
+    model = setting.build("meta")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu").tie_weights()
+    # The Trainer moves its model to a device, which is not possible without content.
+    model.__class__ = type(type(model).__name__, (type(model),), {"to": lambda self, *args, **kwargs: self})
+    with warnings.catch_warnings(), patch.dict(logprobs._CHUNK, clear=True):  # chunks as large as on a GPU
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # deepcopy asks for it
+        return measure(method, model, setting, checkout)
+
+
+def measure(method: str, model: Any, setting: Setting, checkout: Path) -> dict[str, float]:
+    """Return what `compute` does, for a model with or without content."""
+    arguments = {"bf16": setting.dtype != torch.float32, "label_names": ["labels"]}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            trainer = make_trainer(method, checkout, model, setting.batch, Path(folder), **arguments)
+        except (ValueError, OmegaConfBaseException, HydraException) as error:
+            raise MemoryInputError(f"{method}: {error}") from None
+    if hasattr(trainer, "adversary"):
+        without_values(trainer)
+    prepared = trainer.accelerator.prepare_model(model)  # as the Trainer does, for its precision
+    samples, rows = trainer.train_dataset, setting.batch.rows[0]
+    batch = trainer.data_collator([samples[index] for index in rows])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    held: dict[str, list[Any]] = {
+        "parameters": _tensors(model),
+        "copies": _tensors(getattr(trainer, "ref_model", None)),  # adapters switched off are no copy
+        "gradients": [parameter.grad for parameter in trained],
+    }
+    with MasksKnown(), Peak(model, itertools.chain(*held.values())) as peak:
+        try:
+            loss = trainer.compute_loss(prepared, batch)
+        except ValueError as error:
+            raise MemoryInputError(f"{method}: {error}") from None
+        except KeyError:
+            raise MemoryInputError(
+                f"{method} needs a second answer per sample, which the made-up batch lacks"
+            ) from None
+        loss.backward()
+    saved = sum(p.nbytes - _BYTES_4BIT * p.numel() for p in _four_bit_weights(model)) if setting.four_bit else 0
+    parts: dict[str, float] = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in held.items()}
+    parts["parameters"] -= saved
+    parts["copies"] -= saved * bool(parts["copies"])
+    parts["optimizer"] = _optimizer_bytes(model, trained, setting.optimizer)
+    parts |= {"activations": peak.most[False], "logits": peak.most[True]}
+    return {**{name: parts[name] for name in PARTS}, "peak": sum(parts.values())}
+
+
+def table(parts: pd.DataFrame) -> str:
+    """Return a table in GiB with 3 significant digits, and the smallest GPU that each method fits on.
+
+    Args:
+        parts: A row per method, with the columns of `compute`, in bytes.
+    """
+    gib = parts / 2**30
+    text = gib.map(lambda value: f"{value:.3g}" if value else "-")
+    text["fits, GB"] = [smallest_card(peak) for peak in gib["peak"]]
+    return str(text.to_markdown(tablefmt="plain", stralign="right", disable_numparse=True))
+
+
+def smallest_card(peak: float) -> str:
+    """Return the GB of the smallest GPU in `CARDS` with room for a peak in GiB."""
+    return next((str(card) for card, gib in CARDS.items() if peak + RESERVE <= gib), f"over {max(CARDS)}")
+
+
+def _tensors(module: Any) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
+
+
+def _four_bit_weights(model: nn.Module) -> list[Tensor]:
+    """Return the frozen weights of the linear layers, without the output layer."""
+    return [
+        module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.endswith("lm_head") and "lora_" not in name
+    ]
+
+
+def _optimizer_bytes(model: nn.Module, trained: Iterable[nn.Parameter], optimizer: str) -> float:
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return sum(OPTIMIZERS[optimizer](parameter, id(parameter) in embeddings) for parameter in trained)
