@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from ..documents import python_blocks
+from ..documents import commands, python_blocks
 from ..test_documents import shown_by
 from .conftest import Framework
 
 pytestmark = pytest.mark.framework
+LONG = ("recipes.md", "paper_table.md")  # dozens of commands, for the primary generation
 
 
 def test_every_command_of_the_framework_composes(framework: Framework) -> None:
-    lines = shown_by("compose")
+    lines = [line for line in shown_by("compose") if framework.name == "G2" or commands()[line] not in LONG]
     assert framework.composes(*lines) >= len(lines)
 
 
