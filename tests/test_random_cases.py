@@ -35,7 +35,7 @@ from baldro_ext.robust_loss import ForgetTerm, RobustLoss
 from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
 
-CHUNKS = [range(start, start + 100) for start in range(0, 2400, 100)]
+CHUNKS = [range(start, start + 250) for start in range(0, 10_000, 250)]
 VOCABULARY, WIDTH, LONGEST = 7, 3, 8
 
 # Models.

@@ -62,7 +62,7 @@ BAD = {
     ("trainer.method_args.dv_beta=2", "trainer.method_args.dv_radius=0.5"): "exactly one of dv_beta and dv_radius must be set, and both are",
     ("trainer.method_args.dv_beta=0",): "dv_beta=0 has no worst case",
     ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "top_fraction=1.5 is not a share of the samples",
-    ("trainer.method_args.retain_loss_type=EMBED_DIFF",): "retain_loss_type='EMBED_DIFF' is not supported: use NLL or KL",
+    ("trainer.method_args.retain_loss_type=KLD",): "retain_loss_type='KLD' is not supported: use NLL or KL or EMBED_DIFF",
     ("+trainer.method_args.hardnes=nll",): "hardnes is not a setting of BalDRO_DV with base=NPO",
     ("trainer.args.per_device_train_batch_size=1",): "per_device_train_batch_size=1 with scope=batch leaves BalDRO_DV one sample",
 }  # fmt: skip
