@@ -31,13 +31,14 @@ CHECKED = {
     "compose": r"\bsrc/(train|eval)\.py\b",  # in with_framework/test_documents.py; those for a CPU run there, too
     "baldro": r"^(\S+=\S+ )*(\S*/)?baldro\b",
     "make": r"^(\S+=\S+ )*make (?!quality)",
-    "run": r"^python -m tests\.(?!gpu)",
+    "run": r"^python -m tests\.(?!gpu|kill)",
 }
 """How commands are checked, by a pattern; what the commands do is tested beside the code."""
 EXCUSED = {
     r"^make quality$": "the framework's own; test_upstream.py does what it does",
     r"^python -m tests\.gpu\.": "they need a GPU",
-    r"^(\S*python -m )?(pytest|ruff)\b": "they are what `make test` runs",
+    r"^(\S+=\S+ )*(\S*python -m )?(pytest|ruff)\b": "they are what `make test` runs",
+    r"^python -m tests\.kill": "many kills, of which test_resuming.py and test_runs.py do a few",
     r"^(python -m )?pip (install|wheel)\b": "test_registration.py makes and installs a wheel",
     r"^bash \.ci/run$": "it runs these tests",
     r"^accelerate launch$": "a name in a sentence, no command",
