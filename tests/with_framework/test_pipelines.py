@@ -99,8 +99,10 @@ def trains(framework: Framework, trainers: list[str], benchmark: str, *overrides
 @pytest.mark.parametrize("benchmark", PIPELINES)
 def test_every_trainer_runs_on(framework: Framework, benchmark: str) -> None:
     trainers = [name for name in TRAINERS if name.split("_")[-1] not in OF_BASE]
-    if framework.name != "G2":
-        trainers = ["BalDRO_DV", "BalDRO_G_SatImp", "BalDRO_DV_UNDIAL"]  # the others compose, see below
+    if framework.name != "G2":  # the others compose, see below
+        trainers = ["BalDRO_DV", "BalDRO_G_SatImp", "BalDRO_DV_UNDIAL"]
+    elif benchmark != "tofu":  # a trainer for each kind of pass, and each weighting
+        trainers = [f"BalDRO_{name}" for name in ("DV_radius", "G_SimNPO", "Chi2", "G_WGA", "DV_UNDIAL", "G_PDU")]
     trains(framework, trainers, benchmark, *PIPELINES[benchmark])
 
 
