@@ -23,6 +23,7 @@ def test_even_weights_end_in_the_weights_of_the_built_in_trainer(framework: Fram
     assert framework.script("even_weights.py", str(tmp_path)).count(" with even weights ends as ") == 6
 
 
+@pytest.mark.generations("G2")
 def test_every_base_with_even_weights_has_the_loss_and_gradient_of_the_built_in_trainer(framework: Framework) -> None:
     assert framework.script("even_losses.py").count(" agrees with the built-in trainer: ") == 14
 

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import Framework
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
 
 
 def test_what_is_computed_is_what_a_real_step_needs(framework: Framework) -> None:

@@ -14,7 +14,7 @@ from ..documents import files_of
 from .conftest import Framework
 from .test_pipelines import PIPELINES
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
 
 # A package of theirs that is not in order, too: it must trouble only those who use its name.
 BROKEN = '\n[project.entry-points."baldro_ext.forget_losses"]\nBroken = "their_unlearning.broken:Broken"\n'
