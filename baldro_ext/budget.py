@@ -19,10 +19,12 @@ SAMPLES = 512
 """Number of retain samples, at least, whose loss is measured before unlearning."""
 _LIMIT = 1000.0
 """Largest factor between the multiplier and the alpha that training starts with. Within it, alpha finds back."""
+_NEWEST = 0.2
+"""Weight of the newest step in the smoothed retain loss; found on small models, like the next two."""
 _LARGEST = 2.0
 """Largest violation that counts, in budgets: beyond three budgets, alpha rises no faster."""
 _DAMPING = 3.0
-"""Factor of the violation in the exponent of alpha; found on small models, like the next."""
+"""Factor of the violation in the exponent of alpha."""
 _OPENING = 0.5
 """Share of training in which the budget opens."""
 
@@ -33,16 +35,18 @@ class RetainBudget:
 
     After an optimizer step with the retain loss r, with the violation v cut to -1 to 2,
 
+        smoothed <- smoothed + 0.2 * (r - smoothed)      from `before` on
         allowed = budget * min(1, progress / 0.5)          progress: the share of training that is done
-        v = (r - before - allowed) / budget
+        v = (smoothed - before - allowed) / budget
         multiplier <- multiplier * exp(step * v)
         alpha = multiplier * exp(3 v)
 
-    The third line is dual ascent on the constraint `r <= before + allowed`, in the logarithm of the multiplier: no step
-    size has to fit the scale of the losses, which differ by orders of magnitude between forget losses, and alpha
-    stays positive. Dual ascent by itself oscillates, because the retain loss follows alpha with a delay: the fourth
-    line damps that, as the penalty of an augmented Lagrangian does, and the first opens the budget slowly enough for
-    alpha to find its scale before the loss has risen.
+    The fourth line is dual ascent on the constraint `r <= before + allowed`, in the logarithm of the multiplier: no
+    step size has to fit the scale of the losses, which differ by orders of magnitude between forget losses, and alpha
+    stays positive. Dual ascent by itself oscillates, because the retain loss follows alpha with a delay: the fifth
+    line damps that, as the penalty of an augmented Lagrangian does, and the second opens the budget slowly enough for
+    alpha to find its scale before the loss has risen. The first is needed because few samples hold most of the loss:
+    cutting off the steps that meet them, rather than their mean, would let the loss rise above its budget.
 
     Args:
         budget: How far the retain loss may rise by the end, positive, in the unit of the loss.
@@ -61,16 +65,16 @@ class RetainBudget:
 
     budget: float
     alpha: float = 1.0
-    step: float = 0.2
+    step: float = 0.1
 
     def __post_init__(self) -> None:
-        self.before = math.nan
+        self.before = self._smoothed = math.nan
         self.losses: list[Tensor] = []
         self._start = self._multiplier = self.alpha
 
     def begin(self, before: float) -> None:
         """Set the retain loss before unlearning, and start from the first alpha."""
-        self.before = before
+        self.before = self._smoothed = before
         self.alpha = self._multiplier = self._start
         self.losses.clear()
         logger.info(
@@ -85,22 +89,23 @@ class RetainBudget:
             progress: The share of training that is done, from 0 to 1.
         """
         self.losses.clear()
-        if math.isnan(retain_loss):
+        if not math.isfinite(retain_loss):
             return  # with fp16, whose gradient scaler skips such a step
+        self._smoothed += _NEWEST * (retain_loss - self._smoothed)
         allowed = min(1.0, progress / _OPENING)
-        violation = min(max((retain_loss - self.before) / self.budget - allowed, -1.0), _LARGEST)
+        violation = min(max((self._smoothed - self.before) / self.budget - allowed, -1.0), _LARGEST)
         risen = self._multiplier * math.exp(self.step * violation)
         self._multiplier = min(max(risen, self._start / _LIMIT), self._start * _LIMIT)
         self.alpha = self._multiplier * math.exp(_DAMPING * violation)
 
     @property
     def state(self) -> Tensor:
-        """`(3,)` float64: the retain loss before unlearning, the multiplier, alpha."""
-        return torch.tensor([self.before, self._multiplier, self.alpha], dtype=torch.float64)
+        """`(4,)` float64: the retain loss before unlearning and smoothed, the multiplier, alpha."""
+        return torch.tensor([self.before, self._smoothed, self._multiplier, self.alpha], dtype=torch.float64)
 
     @state.setter
     def state(self, state: Tensor) -> None:
-        self.before, self._multiplier, self.alpha = state.tolist()
+        self.before, self._smoothed, self._multiplier, self.alpha = state.tolist()
 
 
 def retain_loss_before(

@@ -65,7 +65,7 @@ class Settings:
     gamma: float = 1.0
     alpha: float = 1.0
     retain_budget: float | None = None
-    budget_step: float = 0.2
+    budget_step: float = 0.1
     retain_loss_type: Literal["NLL", "KL", "EMBED_DIFF"] = "NLL"
     hardness: Literal["loss", "nll"] = "loss"
     unit: Literal["sample", "token"] = "sample"

@@ -17,7 +17,7 @@ class SampleState:
         hardness: `(n,)` float64, what the worst case is chosen by; NaN like the losses.
         seen: `(n,)` bool, whether the sample was trained on in this epoch.
         reference: `(n,)` float64, log-likelihoods before unlearning in nats, or `None` if not needed.
-        budget: `(3,)` float64, the state of a `RetainBudget` when a checkpoint is saved, or `None` without one.
+        budget: `(4,)` float64, the state of a `RetainBudget` when a checkpoint is saved, or `None` without one.
     """
 
     losses: Tensor

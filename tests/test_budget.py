@@ -21,7 +21,9 @@ BEFORE = 0.3
 def alphas(losses: np.ndarray, before: float, budget: float, alpha: float, step: float) -> np.ndarray:
     """The weight after each loss of a run: the multiplier as a sum in the logarithm, where it meets none of its limits."""
     ceiling = before + np.interp(np.arange(1, len(losses) + 1), [0, len(losses) / 2], [0, budget])
-    violation = np.clip((losses - ceiling) / budget, -1, 2)
+    weights = 0.2 * 0.8 ** np.subtract.outer(np.arange(len(losses)), np.arange(len(losses)))
+    smoothed = before + np.tril(weights) @ (losses - before)
+    violation = np.clip((smoothed - ceiling) / budget, -1, 2)
     return np.exp(np.log(alpha) + step * np.cumsum(violation) + 3 * violation)
 
 
@@ -72,11 +74,23 @@ def test_alpha_finds_back_from_where_the_budget_did_not_matter() -> None:
     assert budget.alpha > 2.0
 
 
-def test_a_step_without_a_number_changes_nothing() -> None:
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_step_without_a_number_changes_nothing(loss: float) -> None:
     budget = RetainBudget(0.1)
     budget.begin(BEFORE)
-    budget.update(float("nan"))
-    assert budget.alpha == 1.0
+    state = budget.state
+    budget.update(loss)
+    assert budget.state.equal(state)
+
+
+def test_rare_large_losses_count_in_full() -> None:
+    """One step in ten has all the retain loss: the multiplier settles where the mean, and not a cut-off loss, is right."""
+    budget = RetainBudget(0.1, step=0.01)
+    budget.begin(0.0)
+    for number in range(1000):
+        budget.update(1.0 if number % 10 == 0 else 0.0)
+    settled = float(budget.state[-2])
+    assert settled == pytest.approx(1.0, rel=0.2)
 
 
 def test_the_state_is_all_that_alpha_depends_on() -> None:

@@ -33,7 +33,7 @@ def state() -> SampleState:
     made.record(torch.tensor([2, 0]), torch.tensor([1.5, 0.25]), torch.tensor([-0.1, -0.2]))
     made.mark_seen(torch.tensor([2]))
     made.reference = torch.tensor([-1.0, -2.0, -3.0, -4.0], dtype=torch.float64)
-    made.budget = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    made.budget = torch.tensor([0.5, 0.6, 1.0, 2.0], dtype=torch.float64)
     return made
 
 

@@ -87,7 +87,7 @@ def test_ranks_adapt_alpha_alike_to_their_mean_retain_loss(seen: Seen) -> None:
     retain = np.array([rank["retain_loss"] for rank in ranks])
     assert (retain[0] != retain[1]).all()
     before = ranks[0]["retain_loss"][0] - ranks[0]["retain_excess"][0]
-    expected = [1.0, *alphas(retain.mean(0), before, 0.05, 1.0, 0.2)]
+    expected = [1.0, *alphas(retain.mean(0), before, 0.05, 1.0, 0.1)]
     for rank in ranks:
         np.testing.assert_allclose(rank["alpha"], expected[:-1], rtol=1e-3)
 
