@@ -45,7 +45,7 @@ class RetainBudget:
     step size has to fit the scale of the losses, which differ by orders of magnitude between forget losses, and alpha
     stays positive. Dual ascent by itself oscillates, because the retain loss follows alpha with a delay: the fifth
     line damps that, as the penalty of an augmented Lagrangian does, and the second opens the budget slowly enough for
-    alpha to find its scale before the loss has risen. The first is needed because few samples hold most of the loss:
+    alpha to find its scale before the loss has risen. The first is needed because few samples have much of the loss:
     cutting off the steps that meet them, rather than their mean, would let the loss rise above its budget.
 
     Args:
