@@ -37,12 +37,8 @@ _DATA = "DDP, FSDP or DeepSpeed"
 _ONE_STEP = "an optimizer step needs at least one sample"
 
 _REFUSED = (
-    *(
-        _Refusal(
-            name, "a step needs at least one sample and one micro-batch", f"{name}=1 or more", lambda given: given < 1
-        )
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps")
-    ),
+    _Refusal("per_device_train_batch_size", _ONE_STEP, "per_device_train_batch_size=1 or more", lambda n: n < 1),
+    _Refusal("gradient_accumulation_steps", _ONE_STEP, "gradient_accumulation_steps=1 or more", lambda n: n < 1),
     _Refusal(
         "label_smoothing_factor", "forget and retain losses take the labels as they are", "label_smoothing_factor=0"
     ),

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from baldro_ext.errors import BaldroError
 
+# The groups of entry points: a class by its name in a configuration.
 FORGET_LOSSES = "baldro_ext.forget_losses"
 WEIGHTINGS = "baldro_ext.weightings"
-"""The groups of entry points: a class by its name in a configuration."""
 
 T = TypeVar("T")
 

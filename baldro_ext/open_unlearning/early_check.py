@@ -39,7 +39,7 @@ class EarlyCheck(Callback):
             batch = config.trainer.args.get("per_device_train_batch_size", 8)
             refuse_one_sample(Settings.parse(variant, method), devices * batch)
         except (ValueError, BaldroError) as error:
-            sys.exit(f"Error in trainer.method_args: {error}")
+            sys.exit(f"Error in the settings: {error}")
 
 
 class AdapterCheck(Callback):

@@ -84,7 +84,7 @@ def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environm
     cached = [gen for gen in GENERATIONS.values() if has_git and state(gen).kind == "installed"]
     askable, commit = [location(gen) for gen in cached if _fits(gen, versions)], None
     if (folder / "src" / "train.py").is_file() and (folder / "configs" / "train.yaml").is_file():
-        askable, commit = [folder], (head(folder) if has_git else None) or "unknown"
+        askable, commit = [folder], (head((folder / "src").resolve().parent) if has_git else None) or "unknown"
     if "torch" in versions:
         notify("Importing torch, to see which GPUs it finds")
     gpus = _gpus() if "torch" in versions else ()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 from packaging.version import Version
+
+from baldro_ext.registry import WEIGHTINGS
 
 _AVERAGING = ("BalDRO", "FinetuneTrainer", "Trainer")
 """Beginnings of the handlers that average over accumulation steps in every version."""
@@ -19,7 +23,7 @@ def unfair_accumulation(handler: str, steps: int, transformers_version: str | No
         steps: `trainer.args.gradient_accumulation_steps`.
         transformers_version: Such as `4.51.3`; `None` where it is unknown.
     """
-    if steps < 2 or handler.startswith(_AVERAGING):
+    if steps < 2 or handler.startswith(_AVERAGING) or handler in entry_points(group=WEIGHTINGS).names:
         return None
     try:
         release = Version(transformers_version or "").release[:2]

@@ -62,7 +62,7 @@ def test_a_name_that_cannot_be_imported_ends_the_run_before_the_model_is_loaded(
 ) -> None:
     command = ("trainer=BalDRO_G", "experiment=unlearn/tofu", "trainer.method_args.base=Broken")
     printed = framework.run(str(framework.checkout / "src" / "train.py"), *command, env=installed, ok=False)
-    for words in ("Error in trainer.method_args", "their-unlearning 1.0", "no_such_package"):
+    for words in ("Error in the settings", "their-unlearning 1.0", "no_such_package"):
         assert words in printed.splitlines()[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ _NEXT = """\
 Made-up data and small models are in {folder}. Next:
 
   cd {folder}{path}
+  export OMP_NUM_THREADS=1  # more threads would only wait for each other in such small models
 
   # evaluate the model that never saw the authors to forget; forget quality compares with it
   python src/eval.py experiment=eval/tofu/default +hardware=cpu_eval \
@@ -71,6 +73,8 @@ def tofu(
         generation = checkouts.generation(framework)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    # More threads would only wait for each other in such small models; read when torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     missing, checkout = "", None
     with reported():
         try:
