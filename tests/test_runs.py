@@ -315,8 +315,8 @@ def test_an_interruption_ends_what_runs_and_leaves_the_rest_to_go_on(
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        # Tests that a shell runs in its background inherit an ignored Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # Tests that a shell runs in its background, or by nohup, inherit an ignored signal.
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),
     )
     while "unlearn slow_seed0" not in calls(runner):
         assert process.poll() is None

@@ -73,7 +73,8 @@ def test_baldro_knows_its_names(framework: Framework, installed: dict[str, str],
     assert "did you mean Contamination?" in framework.run(*run, "Contaminatoin", env=installed, ok=False)
 
     environment = {**installed, "BALDRO_CACHE": str(tmp_path)}  # without checkouts, one of which would be started
-    printed = json.loads(framework.run(*baldro, "doctor", "--json", env=environment, ok=None))
+    both = framework.run(*baldro, "doctor", "--json", env=environment, ok=None)
+    printed = json.loads(both[both.index("{") :])  # after what it says on stderr
     assert list(printed["environment"]["others"]) == ["Broken", "Contamination", "MeanProbability"]
     checks = {
         check["level"]: check["found"] for check in printed["checks"] if check["subject"] == "from other packages"
