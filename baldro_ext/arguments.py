@@ -143,7 +143,8 @@ def _refuse_another_kind_of_model(model: Any) -> None:
         ValueError: It is an encoder, an encoder with a decoder, or has no output layer.
     """
     generates = getattr(model, "can_generate", None)
-    if generates and (not generates() or getattr(model.config, "is_encoder_decoder", False)):
+    masked = type(model).__name__.endswith("ForMaskedLM")  # which transformers 4.45 lets generate
+    if generates and (masked or not generates() or getattr(model.config, "is_encoder_decoder", False)):
         raise ValueError(
             f"the model is a {type(model).__name__}, which is no causal language model: load it with "
             "AutoModelForCausalLM, and use a model with a decoder only, such as Llama"
