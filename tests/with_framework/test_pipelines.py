@@ -111,9 +111,10 @@ def test_every_trainer_and_every_experiment_composes(framework: Framework) -> No
     others = ",".join(f"unlearn/{name}" for name in ("muse", "wmdp", "wmdp_rmu", "tofu_idk"))
     count = framework.composes(
         f"python src/train.py -m trainer={','.join(TRAINERS)} experiment=unlearn/tofu",
-        f"python src/train.py -m trainer=BalDRO_DV_RMU,BalDRO_G_DPO experiment={others}",
+        f"python src/train.py -m trainer=BalDRO_DV_RMU experiment={others}",
+        "python src/train.py trainer=BalDRO_G_DPO experiment=unlearn/tofu_idk",
     )
-    assert count == len(TRAINERS) + 8
+    assert count == len(TRAINERS) + 5
 
 
 @pytest.mark.generations("G2")
