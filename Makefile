@@ -10,8 +10,9 @@ PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v -c pass 2>/dev/null && e
 VENV := .venv/$(GENERATION)
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check
-# Of pip's long output: the names of packages, large downloads, and the step that unpacks all; errors stay as they are.
-BRIEFLY := awk '/^Collecting/ {printf "%s ", $$2} /^ *Downloading .*[MG]B\)/ {print "\n" $$0} \
+# Of pip's long output: a dot per package, large downloads, and the step that unpacks all; errors stay as they are.
+BRIEFLY := awk '/^Collecting/ {printf "."} \
+	/^ *Downloading .*[MG]B\)/ {split($$2, of, "-"); print "\n  " of[1] " " of[2] " " $$(NF-1) " " $$NF} \
 	/^Installing/ {print "\nInstalling them ..."} {fflush()}'
 TESTS ?= tests
 

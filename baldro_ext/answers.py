@@ -36,6 +36,11 @@ class Needs:
     alternate: bool = False
     before: bool = False
 
+    @property
+    def any_logits(self) -> bool:
+        """Whether logits are needed, if only for log-probabilities."""
+        return self.log_probs or self.logits or self.own_logits
+
 
 @dataclass(frozen=True)
 class Answers:

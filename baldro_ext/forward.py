@@ -82,14 +82,15 @@ class AnswerForward:
         with _output_of(model, needs.activations) as read:
             outputs = model(**inputs)
         next_labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)[:, kept]
-        answers = Answers(None, next_labels != IGNORE_INDEX, own=labels[:, kept] != IGNORE_INDEX)
-        size = next_labels.shape[1]
-        if needs.log_probs or needs.logits or needs.own_logits:
-            answers = _with_logits(answers, _matching(outputs.logits, size), next_labels, needs)
+        own = labels[:, kept] != IGNORE_INDEX
+        if needs.any_logits:
+            logits = _matching(outputs.logits, next_labels.shape[1])
+            answers = replace(_of_logits(logits, next_labels, own, needs), own=own)
+        else:
+            answers = Answers(None, next_labels != IGNORE_INDEX, own=own)
         if needs.activations:
-            length = inputs["input_ids"].shape[1]
-            hidden = _matching(read[0], length)[:, kept].masked_fill(~answers.own[..., None], 0)  # type: ignore[index]
-            answers = replace(answers, activations=hidden)
+            hidden = _matching(read[0], inputs["input_ids"].shape[1])[:, kept]
+            answers = replace(answers, activations=hidden.masked_fill(~own[..., None].to(hidden.device), 0))
         return answers, outputs
 
     def _inputs(
@@ -110,7 +111,7 @@ class AnswerForward:
         if self.argument is None:
             return inputs, slice(0, end)
         kept: Kept = slice(first, end)
-        if not (needs.log_probs or needs.logits or needs.own_logits):
+        if not needs.any_logits:
             inputs[self.argument] = 1
             return inputs, kept
         inputs[self.argument] = end - first
@@ -134,18 +135,16 @@ def rows_of(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     }
 
 
-def _with_logits(answers: Answers, logits: Tensor, next_labels: Tensor, needs: Needs) -> Answers:
-    """Add what is read of logits `(B, K, V)` to answers with the masks of the K positions."""
-    if needs.log_probs:
-        answers = replace(answers, log_probs=predicted_log_probs(logits, next_labels).log_probs)
+def _of_logits(logits: Tensor, next_labels: Tensor, own: Tensor, needs: Needs) -> Answers:
+    """Return what is read of logits `(B, K, V)` and the labels at and after their positions."""
+    mask = next_labels != IGNORE_INDEX
+    answers = predicted_log_probs(logits, next_labels) if needs.log_probs else Answers(None, mask)
     if not (needs.logits or needs.own_logits):
         return answers
-    read = torch.zeros_like(answers.mask)
-    for mask, wanted in ((answers.mask, needs.logits), (answers.own, needs.own_logits)):
-        read = read | mask if wanted and mask is not None else read
+    read = (mask & needs.logits) | (own & needs.own_logits)
     # Logits of padding may be NaN, and a weight of 0 would not remove them.
     shown = logits.masked_fill(~read[..., None].to(logits.device), 0)
-    return replace(answers, logits=shown, targets=next_labels.masked_fill(~answers.mask, 0))
+    return replace(answers, logits=shown, targets=next_labels.masked_fill(~mask, 0))
 
 
 def _matching(outputs: Tensor, positions: int) -> Tensor:

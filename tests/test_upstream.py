@@ -63,7 +63,8 @@ def method_args(file: Path) -> dict[str, object]:
 def test_its_defaults_are_the_packages_own(file: Path) -> None:
     handler = yaml.safe_load(file.read_text(encoding="utf-8"))["handler"]
     ours = config_directory() / "trainer"
-    package = method_args(ours / "baldro" / f"{handler.removeprefix('BalDRO_')}.yaml") | method_args(ours / file.name)
+    parts = ("baldro/method.yaml", f"baldro/{handler.removeprefix('BalDRO_')}.yaml", file.name)
+    package = {key: value for part in parts for key, value in method_args(ours / part).items()}
     assert method_args(file).keys() <= package.keys()
     assert Settings.parse(handler, method_args(file)) == Settings.parse(handler, package)
 

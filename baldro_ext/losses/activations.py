@@ -35,8 +35,8 @@ class RMU(TokenAveraged):
     steering_seed: int = 0
 
     def __post_init__(self) -> None:
-        require("RMU", "steering_coeff", self.steering_coeff, at_least_zero=True)
-        require("RMU", "steering_seed", self.steering_seed, at_least_zero=True)
+        require(self, "steering_coeff", at_least_zero=True)
+        require(self, "steering_seed", at_least_zero=True)
         object.__setattr__(self, "trainable_params_regex", tuple(self.trainable_params_regex))
         for name, patterns in (
             ("module_regex", [self.module_regex]),

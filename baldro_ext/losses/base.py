@@ -116,9 +116,10 @@ def precise(numbers: Tensor) -> Tensor:
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
-def require(loss: str, name: str, value: float, *, positive: bool = False, at_least_zero: bool = False) -> None:
+def require(loss: ForgetLoss, name: str, *, positive: bool = False, at_least_zero: bool = False) -> None:
     """Check an argument of a loss; raise ValueError with what to use instead."""
+    value = getattr(loss, name)
     ok = math.isfinite(value) and not (positive and value <= 0) and not (at_least_zero and value < 0)
     if not ok:
         kind = "a positive number" if positive else "a number >= 0" if at_least_zero else "a finite number"
-        raise ValueError(f"{name}={value} is not valid for {loss}: use {kind}")
+        raise ValueError(f"{name}={value} is not valid for {type(loss).__name__}: use {kind}")

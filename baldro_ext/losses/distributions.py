@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -30,7 +31,7 @@ class CEU(TokenAveraged):
     default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
-        require("CEU", "ignore_first_n_answer_tokens", self.ignore_first_n_answer_tokens, at_least_zero=True)
+        require(self, "ignore_first_n_answer_tokens", at_least_zero=True)
 
     @property
     def needs(self) -> Needs:
@@ -43,10 +44,7 @@ class CEU(TokenAveraged):
 
     def token_losses(self, answers: Answers) -> Tensor:
         """Return `(B, K)` losses, at least 0."""
-        logits = _precise(answers)
-        targets = needed(answers.targets, "logits")[..., None]
-        without = logits.detach().scatter(-1, targets, -torch.inf).softmax(-1)
-        return _cross_entropies(without, logits)
+        return _cross_entropies(answers, _precise(answers).detach(), lowered_by=math.inf)
 
 
 @register
@@ -67,7 +65,7 @@ class UNDIAL(TokenAveraged):
     default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
-        require("UNDIAL", "beta", self.beta, at_least_zero=True)
+        require(self, "beta", at_least_zero=True)
 
     @property
     def needs(self) -> Needs:
@@ -76,10 +74,7 @@ class UNDIAL(TokenAveraged):
 
     def token_losses(self, answers: Answers) -> Tensor:
         """Return `(B, K)` losses, at least 0."""
-        before = _precise(needed(answers.before, "before"))
-        targets = needed(answers.targets, "logits")[..., None]
-        lowered = before.scatter_add(-1, targets, torch.full_like(before[..., :1], -self.beta))
-        return _cross_entropies(lowered.softmax(-1), _precise(answers))
+        return _cross_entropies(answers, _precise(needed(answers.before, "before")), lowered_by=self.beta)
 
 
 @register
@@ -113,6 +108,14 @@ def _precise(answers: Answers) -> Tensor:
     return precise(logits)
 
 
-def _cross_entropies(distribution: Tensor, logits: Tensor) -> Tensor:
-    """Return the cross-entropies in nats, `(B, K)`, of a fixed distribution `(B, K, V)` and the logits' softmax."""
-    return logits.logsumexp(-1) - (distribution * logits).sum(-1)
+def _cross_entropies(answers: Answers, teacher: Tensor, lowered_by: float) -> Tensor:
+    """Return the cross-entropies in nats, `(B, K)`, of a teacher and the model.
+
+    Args:
+        answers: With logits and targets.
+        teacher: Fixed logits `(B, K, V)`.
+        lowered_by: What is subtracted from the teacher's logit of the true token.
+    """
+    logits, targets = _precise(answers), needed(answers.targets, "logits")[..., None]
+    lowered = teacher.scatter_add(-1, targets, torch.full_like(teacher[..., :1], -lowered_by))
+    return logits.logsumexp(-1) - (lowered.softmax(-1) * logits).sum(-1)

@@ -27,11 +27,14 @@ class NPO(ForgetLoss):
     needs_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require("NPO", "beta", self.beta, positive=True)
+        require(self, "beta", positive=True)
 
     def __call__(self, answers: Answers, reference: Tensor | None = None) -> Tensor:
         """Return `(B,)` losses, at least 0, and `(2/beta) log 2` if model and reference agree."""
-        return npo_losses(self.log_ratios(answers), _given(reference, "NPO"), self.beta)
+        if reference is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} needs reference: pass the log_ratios of the model before unlearning, shape (B,)")
+        return npo_losses(self.log_ratios(answers), reference, self.beta)
 
 
 @register
@@ -50,8 +53,8 @@ class SimNPO(ForgetLoss):
     delta: float = 0.0
 
     def __post_init__(self) -> None:
-        require("SimNPO", "beta", self.beta, positive=True)
-        require("SimNPO", "delta", self.delta)
+        require(self, "beta", positive=True)
+        require(self, "delta")
 
     def __call__(self, answers: Answers, reference: Tensor | None = None) -> Tensor:
         """Return `(B,)` losses, at least 0."""
@@ -77,8 +80,8 @@ class SatImp(TokenAveraged):
     default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
-        require("SatImp", "beta1", self.beta1, at_least_zero=True)
-        require("SatImp", "beta2", self.beta2, at_least_zero=True)
+        require(self, "beta1", at_least_zero=True)
+        require(self, "beta2", at_least_zero=True)
 
     def token_losses(self, answers: Answers) -> Tensor:
         """Return `(B, K)` losses, at most 0."""
@@ -116,7 +119,7 @@ class WGA(TokenAveraged):
     default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
-        require("WGA", "beta", self.beta, at_least_zero=True)
+        require(self, "beta", at_least_zero=True)
 
     def token_losses(self, answers: Answers) -> Tensor:
         """Return `(B, K)` losses, at most 0."""
@@ -125,8 +128,8 @@ class WGA(TokenAveraged):
 
 @register
 @dataclass(frozen=True)
-class DPO(ForgetLoss):
-    """Direct preference of another answer: `-(2/beta) log sigmoid(-beta (r - r_ref))`, `r = log pi(y) - log pi(y_alt)`.
+class DPO(NPO):
+    """Direct preference of another answer: NPO of `r = log pi(y) - log pi(y_alt)` instead of `log pi(y)`.
 
     The other answer is "I don't know" (IdkDPO) or a plausible wrong one (AltPO). Its reference is not fixed, because
     open-unlearning draws an "I don't know" anew at each read.
@@ -136,12 +139,7 @@ class DPO(ForgetLoss):
         beta: Inverse temperature in 1 / nat, positive.
     """
 
-    beta: float = 0.1
-    needs_reference: ClassVar[bool] = True
     reference_is_fixed: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        require("DPO", "beta", self.beta, positive=True)
 
     @property
     def needs(self) -> Needs:
@@ -151,16 +149,6 @@ class DPO(ForgetLoss):
     def log_ratios(self, answers: Answers) -> Tensor:
         """Return `(B,)`, `log pi(y) - log pi(y_alt)` in nats."""
         return answers.sums - needed(answers.alternate, "alternate").sums
-
-    def __call__(self, answers: Answers, reference: Tensor | None = None) -> Tensor:
-        """Return `(B,)` losses, at least 0, and `(2/beta) log 2` if model and reference agree."""
-        return npo_losses(self.log_ratios(answers), _given(reference, "DPO"), self.beta)
-
-
-def _given(reference: Tensor | None, loss: str) -> Tensor:
-    if reference is None:
-        raise ValueError(f"{loss} needs reference: pass the log_ratios of the model before unlearning, shape (B,)")
-    return reference
 
 
 # The formulas, identical in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.

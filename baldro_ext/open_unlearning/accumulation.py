@@ -34,7 +34,7 @@ def averaged(trainer_class: type[Any]) -> type[Any]:
     if issubclass(trainer_class, BalDROMixin):
         return trainer_class
 
-    class Averaged(trainer_class):
+    class AveragingTrainer(trainer_class):
         _scale = 1.0
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,5 +52,5 @@ def averaged(trainer_class: type[Any]) -> type[Any]:
             loss = super().compute_loss(*args, **kwargs)
             return loss if isinstance(loss, tuple) else loss * self._scale  # training asks for the loss alone
 
-    Averaged.__name__ = trainer_class.__name__
-    return Averaged
+    AveragingTrainer.__name__ = trainer_class.__name__
+    return AveragingTrainer

@@ -23,7 +23,7 @@ def unfair_accumulation(handler: str, steps: int, transformers_version: str | No
         steps: `trainer.args.gradient_accumulation_steps`.
         transformers_version: Such as `4.51.3`; `None` where it is unknown.
     """
-    if steps < 2 or handler.startswith(_AVERAGING) or handler in entry_points(group=WEIGHTINGS).names:
+    if steps < 2 or handler.startswith(_AVERAGING):
         return None
     try:
         release = Version(transformers_version or "").release[:2]
@@ -33,6 +33,8 @@ def unfair_accumulation(handler: str, steps: int, transformers_version: str | No
         if not (4, 46) <= release <= (4, 51):
             return None
         does, where = "multiplies", f"transformers {transformers_version}"
+    if handler in entry_points(group=WEIGHTINGS).names:  # last, because it reads the metadata of all packages
+        return None
     return (
         f"{handler} {does} loss and gradient by gradient_accumulation_steps={steps} ({where}), BalDRO's trainers do "
         "not: train it with +accumulation=averaged, as baldro run does, or all with "
