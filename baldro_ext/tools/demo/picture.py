@@ -25,7 +25,7 @@ def draw(probabilities: Mapping[str, Sequence[float]]) -> bytes:
         axes.scatter(values, [row] * len(values), 46, colour, alpha=0.5, linewidths=0)
         axes.plot([worst, worst], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
         axes.text(worst, row - 0.32, f"{worst:.2f}", ha="center", va="bottom", fontsize=9, color=colour)
-    axes.set_yticks(range(len(probabilities)), [name.replace("_radius", "\nby radius") for name in probabilities])
+    axes.set_yticks(range(len(probabilities)), list(probabilities))
     axes.set_ylim(len(probabilities) - 0.5, -0.75)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("probability of a forgotten answer, per token")
