@@ -123,7 +123,7 @@ class WGA(TokenAveraged):
 
     def token_losses(self, answers: Answers) -> Tensor:
         """Return `(B, K)` losses, at most 0."""
-        return answers.tokens.detach().exp() ** self.beta * answers.tokens
+        return satimp_token_losses(answers.tokens, self.beta, beta2=0.0)  # saturation without importance
 
 
 @register
