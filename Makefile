@@ -14,6 +14,8 @@ PIP := $(RUN) pip --disable-pip-version-check
 BRIEFLY := awk '/^Collecting/ {printf "."} \
 	/^ *Downloading .*[MG]B\)/ {split($$2, of, "-"); print "\n  " of[1] " " of[2] " " $$(NF-1) " " $$NF} \
 	/^Installing/ {print "\nInstalling them ..."} {fflush()}'
+# A file is run by one worker, so that what its tests share is made once.
+PYTEST := $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 TESTS ?= tests
 
 export OMP_NUM_THREADS ?= 1
@@ -28,7 +30,7 @@ test: install
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(RUN) pytest -n 2 $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-all: test
 	$(MAKE) test-framework GENERATION=G1
@@ -36,10 +38,10 @@ test-all: test
 	$(MAKE) test-plain GENERATION=NEWEST
 
 test-framework: install
-	$(RUN) pytest -n 2 -m "framework or transformers" $(TESTS)
+	$(PYTEST) -m "framework or transformers" $(TESTS)
 
 test-plain: install
-	$(RUN) pytest -n 2 -m "transformers and not framework" $(TESTS)
+	$(PYTEST) -m "transformers and not framework" $(TESTS)
 
 install: $(VENV)/installed
 

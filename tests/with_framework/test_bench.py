@@ -11,7 +11,7 @@ from baldro_ext.tools.bench.methods import TRAINERS
 
 from .conftest import Framework
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
 
 
 def test_everything_is_measured_in_one_run(framework: Framework, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from baldro_ext.tools.compare import Comparison, compare, plots
 from tests.with_framework.conftest import MODEL, TRAIN, Framework
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
 
 SLOW = ("forget_truth_ratio", "forget_quality", "forget_Q_A_ROUGE", "model_utility", "privleak")
 NO_SLOW = tuple(f"~eval.tofu.metrics.{name}" for name in SLOW)

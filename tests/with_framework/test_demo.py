@@ -13,7 +13,7 @@ from baldro_ext.tools.cli import app
 
 from .conftest import Framework
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
 
 
 def test_balanced_methods_leave_less_of_what_is_remembered_best(

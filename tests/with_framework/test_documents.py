@@ -46,6 +46,7 @@ def test_the_commands_of_the_readme_run_in_a_folder_of_baldro_workspace(framewor
     assert {"forget_Q_A_Prob", "model_utility", "extraction_strength"} <= summary.keys()
 
 
+@pytest.mark.generations("G2")
 def test_the_program_of_the_settings_runs(framework: Framework, tmp_path: Path) -> None:
     ((_, program),) = [block for block in python_blocks() if block[0] == "settings.md"]
     (tmp_path / "open-unlearning").symlink_to(framework.checkout)

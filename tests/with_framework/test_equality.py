@@ -92,5 +92,6 @@ def test_the_last_step_of_an_epoch_is_a_mean_too(framework: Framework) -> None:
     )
 
 
+@pytest.mark.generations("G2")
 def test_the_plain_host_has_the_samples_loss_and_gradient_of_the_frameworks(framework: Framework) -> None:
     assert framework.script("hosts_agree.py").count(" agrees: ") == 7

@@ -139,6 +139,7 @@ def test_dpo_without_second_answers_says_so(framework: Framework) -> None:
     assert "experiment=unlearn/tofu_idk" in output
 
 
+@pytest.mark.generations("G2")
 def test_kl_retain_loss(framework: Framework) -> None:
     framework.train(
         "-m",
@@ -183,6 +184,7 @@ def test_evaluations_of_a_saved_model(framework: Framework) -> None:
     assert 0 <= lm_eval["arc_easy/acc"] <= 1
 
 
+@pytest.mark.generations("G2")
 def test_samples_without_answer_weigh_nothing_and_are_reported_once(framework: Framework) -> None:
     # A chunk length that divides the text leaves an empty chunk at its end: a sample without answer.
     from datasets import load_dataset

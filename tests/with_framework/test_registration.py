@@ -97,6 +97,7 @@ def test_register_without_the_framework_says_what_to_do(framework: Framework, tm
     )
 
 
+@pytest.mark.generations("G2")
 @pytest.mark.parametrize("decoy", [None, "", "TRAINER_REGISTRY = {}"], ids=["no trainer", "a trainer", "a registry"])
 def test_the_plugin_keeps_out_of_other_applications(framework: Framework, tmp_path: Path, decoy: str | None) -> None:
     (tmp_path / "app.py").write_text(
@@ -119,6 +120,7 @@ def test_the_plugin_keeps_out_of_other_applications(framework: Framework, tmp_pa
     framework.run(str(tmp_path / "app.py"))
 
 
+@pytest.mark.generations("G2")
 def test_the_wheel_brings_every_configuration(framework: Framework, tmp_path: Path) -> None:
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(ROOT)]
     subprocess.run([*wheel, "--wheel-dir", tmp_path], check=True)
@@ -155,6 +157,7 @@ def test_experiments_compose_without_any_other_override(framework: Framework, be
     assert "\ndata:\n" in composed
 
 
+@pytest.mark.generations("G2")
 @pytest.mark.parametrize(
     ("trainer", "override", "named"),
     [

@@ -13,7 +13,7 @@ from baldro_ext.open_unlearning.sweep import FILE
 from . import slurm
 from .conftest import TRAIN, Framework
 
-pytestmark = [pytest.mark.framework, pytest.mark.slurm]
+pytestmark = [pytest.mark.framework, pytest.mark.slurm, pytest.mark.generations("G2")]
 
 
 def test_a_sweep_trains_its_jobs_on_a_cluster(framework: Framework, tmp_path: Path) -> None:

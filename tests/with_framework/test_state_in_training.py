@@ -51,6 +51,7 @@ INDEXED = {
 }
 
 
+@pytest.mark.generations("G2")
 def test_a_precomputed_reference_trains_as_a_live_one(framework: Framework) -> None:
     framework.train(
         "-m",
@@ -121,12 +122,14 @@ def state(folder: Path) -> dict[str, Any]:
         return {name: file[name] for name in file.files}
 
 
+@pytest.mark.generations("G2")
 @pytest.mark.parametrize(("benchmark", "short"), INDEXED.items())
 def test_indices_name_the_samples_of(framework: Framework, benchmark: str, short: tuple[str, ...]) -> None:
     output = framework.script("indices.py", f"experiment=unlearn/{benchmark}", *short)
     assert re.findall(r"anchor=(\w+): \d+ indices name their samples", output) == ["forget", "retain"]
 
 
+@pytest.mark.generations("G2")
 def test_runs_killed_between_two_steps_resume_to_the_same_weights(framework: Framework, tmp_path: Path) -> None:
     output = framework.script("interrupted.py", str(tmp_path))
     assert output.count("resumed to the same weights and state") == 10
@@ -156,6 +159,7 @@ def test_the_documented_command_resumes_the_run_of_its_name(framework: Framework
     assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4]
 
 
+@pytest.mark.generations("G2")
 def test_batches_of_one_choose_from_the_whole_forget_set(framework: Framework) -> None:
     framework.train(
         "trainer=BalDRO_G",
@@ -173,6 +177,7 @@ def test_batches_of_one_choose_from_the_whole_forget_set(framework: Framework) -
     assert len({epoch[f"forget_set_hardest_{rank}"] for rank in range(1, 6)}) == 5
 
 
+@pytest.mark.generations("G2")
 def test_trackers_get_a_histogram_of_the_weights_each_epoch(framework: Framework) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -84,6 +84,7 @@ def test_the_balance_is_that_of_the_numbers_stored_beside_it(
         assert found["left_out"] == 0
 
 
+@pytest.mark.generations("G2")
 def test_a_balance_of_a_number_that_is_not_stored_names_those_that_are(framework: Framework) -> None:
     overrides = (
         "experiment=eval/tofu/default",

@@ -29,6 +29,7 @@ def test_hydras_multirun_as_it_is(framework: Framework) -> None:
             assert (run / "model.safetensors").exists()
 
 
+@pytest.mark.generations("G2")
 def test_the_papers_grid_by_submitit_with_a_job_that_fails(framework: Framework) -> None:
     train = str(framework.checkout / "src" / "train.py")
     printed = framework.run(
@@ -49,6 +50,7 @@ def test_the_papers_grid_by_submitit_with_a_job_that_fails(framework: Framework)
     assert not (framework.saved(".submitit") / "%j").exists(), "an empty folder beside the logs"
 
 
+@pytest.mark.generations("G2")
 def test_optuna_maximises_metrics_of_the_last_evaluation(framework: Framework) -> None:
     own = tuple(override for override in TRAIN if "eval_strategy" not in override)
     framework.train(
