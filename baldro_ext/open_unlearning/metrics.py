@@ -14,6 +14,7 @@ from evals.metrics.base import unlearning_metric
 
 from baldro_ext import suggest
 from baldro_ext.balance import forget_balance as balance
+from baldro_ext.open_unlearning.attacks import leak_at_k, rounded
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ def forget_balance(model: Any, **settings: Any) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Register the metric with the framework as `handler: forget_balance`."""
-    METRICS_REGISTRY[forget_balance.name] = forget_balance
+    """Register the extension's metrics with the framework, each as `handler: <its name>`."""
+    METRICS_REGISTRY.update({metric.name: metric for metric in (forget_balance, leak_at_k, rounded)})
 
 
 def _number(source: str, entry: dict[str, Any] | None, name: str) -> float:

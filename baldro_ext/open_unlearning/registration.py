@@ -1,4 +1,4 @@
-"""Registers the extension's trainers, adapters, metric, configurations and resolvers with open-unlearning.
+"""Registers the extension's trainers, adapters, metrics, configurations and resolvers with open-unlearning.
 
 Imports nothing slow, since the Hydra plugin loads this module.
 """
@@ -47,8 +47,8 @@ def register() -> None:
     """Register BalDRO with open-unlearning, in a program that composes configurations itself.
 
     `src/train.py` and `src/eval.py` do not need this call, since the Hydra plugin makes it. Call it after the
-    checkout's `src` folder is on `sys.path` and before `hydra.initialize`; calling it twice does no harm. The metric
-    `forget_balance` is registered if `evals` is already imported.
+    checkout's `src` folder is on `sys.path` and before `hydra.initialize`; calling it twice does no harm. The
+    metrics are registered if `evals` is already imported.
 
     Raises:
         ImportError: There is no open-unlearning `trainer` package on `sys.path`.
@@ -78,7 +78,7 @@ def register() -> None:
 
 
 def register_classes() -> None:
-    """Register trainers, adapters, metric and resolvers in this process."""
+    """Register trainers, adapters, metrics and resolvers in this process."""
     from baldro_ext.open_unlearning import adapters, resolvers, trainers
 
     trainers.register()
