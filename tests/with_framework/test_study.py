@@ -12,9 +12,15 @@ from .conftest import MODEL, Framework
 
 pytestmark = pytest.mark.framework
 
-TOFU = ("extraction_strength", "forget_Q_A_Prob", "forget_Q_A_ROUGE")
-MUSE = ("extraction_strength", "forget_verbmem_ROUGE", "forget_knowmem_ROUGE")
-NUMBER = {"extraction_strength": "score", "forget_Q_A_Prob": "prob", "forget_Q_A_ROUGE": "rougeL_recall"}
+ATTACKS = ("leak_at_k", "extraction_strength_4bit", "forget_Q_A_Prob_4bit")
+TOFU = ("extraction_strength", "exact_memorization", "forget_Q_A_Prob", "forget_Q_A_ROUGE", *ATTACKS)
+MUSE = ("extraction_strength", "exact_memorization", "forget_verbmem_ROUGE", "forget_knowmem_ROUGE")
+NUMBER = dict.fromkeys(MUSE[2:], "rougeL_f1") | {
+    "forget_Q_A_Prob": "prob",
+    "forget_Q_A_Prob_4bit": "prob",
+    "forget_Q_A_ROUGE": "rougeL_recall",
+}
+QUICK = ["eval.tofu.metrics.leak_at_k.k=2", "eval.tofu.metrics.leak_at_k.generation_args.max_new_tokens=8"]
 
 
 def read(framework: Framework, *path: str) -> dict[str, Any]:
@@ -57,9 +63,11 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
     assert framework.run(*command).count("done before") == 6
 
 
-@pytest.mark.parametrize(("benchmark", "sources"), [("tofu", TOFU), ("muse", MUSE)])
+@pytest.mark.parametrize(
+    ("benchmark", "sources", "more"), [("tofu", TOFU, ["+eval/attacks=tofu", *QUICK]), ("muse", MUSE, [])]
+)
 def test_the_balance_is_that_of_the_numbers_stored_beside_it(
-    framework: Framework, benchmark: str, sources: tuple[str, ...]
+    framework: Framework, benchmark: str, sources: tuple[str, ...], more: list[str]
 ) -> None:
     task = f"balance_{benchmark}"
     framework.evaluate(
@@ -69,11 +77,12 @@ def test_the_balance_is_that_of_the_numbers_stored_beside_it(
         f"+eval/balance={benchmark}",
         f"eval.{benchmark}.metrics.extraction_strength_balance.worst_share=0.5",
         f"task_name={task}",
+        *more,
     )
     stored = read(framework, "eval", task, f"{benchmark.upper()}_EVAL.json")
     summary = read(framework, "eval", task, f"{benchmark.upper()}_SUMMARY.json")
     for source in sources:
-        found, samples = stored[f"{source}_balance"], numbers(stored[source], NUMBER.get(source, "rougeL_f1"))
+        found, samples = stored[f"{source}_balance"], numbers(stored[source], NUMBER.get(source, "score"))
         share = 0.5 if source == "extraction_strength" else 0.1
         worst = np.sort(samples)[::-1][: max(1, int(share * len(samples)))]
         assert found["agg_value"] == summary[f"{source}_balance"] == pytest.approx(worst.mean())
@@ -97,3 +106,7 @@ def test_a_balance_of_a_number_that_is_not_stored_names_those_that_are(framework
     )
     printed = framework.run(str(framework.checkout / "src" / "eval.py"), *overrides, ok=False)
     assert "value='probability': there are avg_loss, prob" in printed
+
+
+def test_attacks_do_what_they_say(framework: Framework) -> None:
+    assert framework.script("attacked.py").count("checked: ") >= 4
