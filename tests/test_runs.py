@@ -34,7 +34,8 @@ SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
 given = dict(override.split("=", 1) for override in sys.argv[1:])
-mode = {"train": "unlearn", "eval": "eval"}[Path(sys.argv[0]).stem]
+mode = given.get("experiment", "eval").split("/")[0]
+assert (mode == "eval") == (Path(sys.argv[0]).stem == "eval")
 folder = Path("saves", mode, given["task_name"])
 folder.mkdir(parents=True, exist_ok=True)
 with open("calls", "a") as calls:
@@ -47,7 +48,7 @@ if given.get("trainer.args.works") == "no":
     print("ValueError: as asked for")
     print("and more below", end="\\r")
     sys.exit(3)
-if mode == "unlearn":
+if mode != "eval":
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": [{"loss": 1.0}, {"train_runtime": 12.5}]}))
     (folder / "training_args.bin").touch()
 """
@@ -188,6 +189,41 @@ def test_a_model_deleted_after_its_evaluation_is_not_trained_again(runner: Runne
     run(runner, study("NPO"))
     assert len(calls(runner)) == 2
     assert (runner.folder / "saves/eval/NPO_seed0/study.json").read_text() == record
+
+
+def test_each_model_is_relearned_after_its_training_and_recorded_as_a_method_of_its_own(runner: Runner) -> None:
+    what = study("NPO", "BalDRO_G", relearn=1e-5)
+    run(runner, study("NPO", relearn=1e-5))
+    steps = ["unlearn NPO_seed0", "eval NPO_seed0", "relearn NPO_relearned_seed0", "eval NPO_relearned_seed0"]
+    assert calls(runner) == steps
+    record = json.loads((runner.folder / "saves/eval/NPO_relearned_seed0/study.json").read_text())
+    assert (record["label"], record["trainer"], record["seed"]) == ("NPO_relearned", "NPO", 0)
+    assert (record["relearn"], record["folder"]) == (1e-5, "saves/relearn/NPO_relearned_seed0")
+    shutil.rmtree(runner.folder / "saves/unlearn")
+    shutil.rmtree(runner.folder / "saves/relearn")
+    _, said = run(runner, what)
+    assert len(said) == 8
+    assert calls(runner)[4:] == [step.replace("NPO", "BalDRO_G") for step in steps]
+
+
+def test_a_model_that_is_still_to_be_relearned_is_trained_again_if_it_was_deleted(runner: Runner) -> None:
+    what = study("NPO", relearn=1e-5)
+    run(runner, what)
+    relearning = what.runs[0].relearning
+    assert relearning is not None
+    runner.forget(relearning.commands[0])
+    runner.forget(relearning.commands[1])
+    shutil.rmtree(runner.folder / "saves/unlearn")
+    run(runner, what)
+    assert calls(runner)[4:] == calls(runner)[:4]
+
+
+def test_what_cannot_be_trained_is_not_relearned(runner: Runner) -> None:
+    failures, said = run(runner, study("bad=NPO:trainer.args.works=no", relearn=1e-5))
+    assert len(failures) == 1
+    assert [line.partition(": ")[2] for line in said[1:]] == ["left out, because there is no model"] * 3
+    assert calls(runner) == ["unlearn bad_seed0"]
+    assert not (runner.folder / "saves/eval/bad_relearned_seed0").exists()
 
 
 def test_the_retain_model_is_evaluated_once_before_all(runner: Runner) -> None:

@@ -83,6 +83,21 @@ def test_an_evaluation_compares_the_trained_model_with_the_retain_model() -> Non
     assert evaluation.results == ("saves/eval/NPO_seed0/TOFU_EVAL.json", "saves/eval/NPO_seed0/TOFU_SUMMARY.json")
 
 
+def test_a_relearning_finetunes_the_unlearned_model_at_a_rate_of_its_own() -> None:
+    study = replace(STUDY, relearn=3e-5, split="forget05", common=("trainer.args.learning_rate=1", "model.x=1"))
+    relearning = one(study, "NPO_seed1").relearning
+    assert relearning is not None
+    assert relearning.training is not None
+    assert relearning.training.line(Path("unlearning")) == (
+        "python unlearning/src/train.py experiment=relearn/tofu +hardware=cpu task_name=NPO_relearned_seed1 "
+        "model.model_args.pretrained_model_name_or_path=saves/unlearn/NPO_seed1 trainer.args.learning_rate=3e-05 "
+        "forget_split=forget05 holdout_split=holdout05 model.x=1"
+    )
+    (evaluation,) = relearning.evaluations
+    assert "model.model_args.pretrained_model_name_or_path=saves/relearn/NPO_relearned_seed1" in evaluation.overrides
+    assert all("+eval/relearned=tofu" in run.evaluations[0].overrides for run in (relearning, *study.runs))
+
+
 def test_the_retain_model_is_evaluated_first_and_without_comparison() -> None:
     retain = STUDY.retain
     assert retain is not None
@@ -204,6 +219,12 @@ def test_an_override_of_what_names_a_result_is_refused(where: str, override: str
         ({"experiment": "finetune/tofu"}, "there are unlearn/muse, unlearn/tofu, unlearn/wmdp"),
         ({"experiment": "unlearn/wmdp", "metrics": ("forget_Q_A_Prob",)}, "choose them by lm_eval"),
         ({"retain_logs": "logs.json"}, "only one of them"),
+        ({"experiment": "unlearn/muse", "relearn": 1e-5}, "relearn is for TOFU"),
+        ({"relearn": 0.0}, "relearn=0.0"),
+        (
+            {"relearn": 1e-5, "methods": (Method("a", "NPO"), Method("a_relearned", "NPO"))},
+            "share the name a_relearned",
+        ),
     ],
 )
 def test_a_study_without_meaning_is_refused(change: dict[str, object], message: str) -> None:

@@ -40,10 +40,19 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
         *("--checkout", str(framework.checkout), "--folder", str(framework.folder), "--hardware", "cpu", "--jobs", "2"),
         *("--model", MODEL, "--retain-model", MODEL),
         *("--set", "trainer.args.num_train_epochs=1", "--set", "trainer.args.report_to=none"),
-        *("--metrics", f"{metrics},forget_quality", "--every-epoch", metrics, "--lm-eval", "arc_easy"),
+        *(
+            "--metrics",
+            f"{metrics},forget_quality",
+            "--every-epoch",
+            metrics,
+            "--lm-eval",
+            "arc_easy",
+            "--relearn",
+            "1e-3",
+        ),
     )
     printed = framework.run(*command)
-    assert "[6/6]" in printed
+    assert "[8/8]" in printed
     assert "baldro compare saves/eval/before saves/eval/tops_seed3" in printed.replace("seed*", "seed3")
 
     for task in ("before", "tops_seed3"):
@@ -60,7 +69,7 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
     assert (record["retain_logs"], len(record["retain_sha256"])) == ("saves/eval/tiny_forget10/TOFU_EVAL.json", 64)
     assert record["versions"]["open-unlearning"].startswith(framework.checkout.name.split("-")[1])
 
-    assert framework.run(*command).count("done before") == 6
+    assert framework.run(*command).count("done before") == 8
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,9 @@ def run(
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Of the final evaluation; default: all.")] = "",
     every_epoch: Annotated[str, typer.Option(metavar="A,B", help="Metrics before training and after each epoch.")] = "",
     lm_eval: Annotated[str, typer.Option(metavar="A,B", help="Tasks of lm-evaluation-harness, such as mmlu.")] = "",
+    relearn: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Finetune each on 20% of the forget set, and evaluate again.")
+    ] = None,
     framework_accumulation: Annotated[
         bool,
         typer.Option("--framework-accumulation", help="Let loss and gradient of its own trainers grow with the steps."),
@@ -93,6 +96,7 @@ def run(
             metrics=_names(metrics),
             every_epoch=_names(every_epoch),
             lm_eval=_names(lm_eval),
+            relearn=relearn,
             transformers=installed("transformers") if not framework_accumulation else None,
         )
         threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" else {}
@@ -122,6 +126,7 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)
     names = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
+    names += [f"{method.label}_relearned_seed*" for method in study.methods if study.relearn]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
     typer.echo(f"\nAll done. Compare with:\n  {program()} compare {' '.join(f'{folder}/{name}' for name in names)}")
 

@@ -101,7 +101,8 @@ def lines(study: Study, runner: Runner) -> list[str]:
 
 
 def _everything(study: Study) -> tuple[Run, ...]:
-    return (*((study.retain,) if study.retain else ()), *study.runs)
+    runs = (*((study.retain,) if study.retain else ()), *study.runs)
+    return tuple(one for run in runs for one in (run, run.relearning) if one)
 
 
 def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
@@ -112,7 +113,8 @@ def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
     left = tuple(evaluation for evaluation in run.evaluations if not runner.is_done(evaluation))
     if run.training is None or runner.is_done(run.training):
         return left
-    return run.commands if left or not runner.has_succeeded(run.training) else ()
+    is_needed = left or (run.relearning and run.relearning.training in _pending(run.relearning, runner))
+    return run.commands if is_needed or not runner.has_succeeded(run.training) else ()
 
 
 def _check_names(study: Study, runner: Runner) -> None:
@@ -147,18 +149,18 @@ def _check_free(runs: tuple[Run, ...], runner: Runner) -> None:
         )
 
 
-def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> list[str]:
+def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress, has_model: bool = True) -> list[str]:
     left = _pending(run, runner)
     if left:
         record.file(run, runner).unlink(missing_ok=True)
     if run.training in left:
-        for evaluation in run.evaluations:
-            runner.forget(evaluation)
+        for later in (*run.evaluations, *(run.relearning.commands if run.relearning else ())):
+            runner.forget(later)
     failures: list[str] = []
     for command in run.commands:
         if command not in left:
             progress.skip(f"{command.name}: done before")
-        elif failures and run.training in left:
+        elif not has_model or (failures and run.training in left):
             progress.skip(f"{command.name}: left out, because there is no model")
         elif not runner.stopped.is_set():
             log = shlex.quote(str(runner.log(command)))
@@ -169,6 +171,9 @@ def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress) -> l
                 if not runner.stopped.is_set():
                     progress.end(f"{command.name}: FAILED, see {log}")
                     failures.append(str(error))
-    if not failures and not runner.stopped.is_set() and not record.file(run, runner).exists():
+    if has_model and not failures and not runner.stopped.is_set() and not record.file(run, runner).exists():
         record.write(study, run, runner)
+    if run.relearning and not runner.stopped.is_set():
+        made = run.training not in left or (run.training and runner.is_done(run.training))
+        failures += _carry_out(study, run.relearning, runner, progress, bool(made))
     return failures

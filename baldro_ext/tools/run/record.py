@@ -38,6 +38,7 @@ def write(study: Study, run: Run, runner: Runner) -> None:
         "retain_sha256": sha256(logs.read_bytes()) if logs and logs.exists() else None,
         "metrics": study.metrics,  # empty is the benchmark's own
         "lm_eval": study.lm_eval,
+        "relearn": study.relearn,  # learning rate of the relearning that follows, or that made this model
         "folder": run.model,
         "commands": {command.name: command.line(runner.checkout) for command in run.commands},
         # As the Trainer measures it; null where evaluations ran within it, or the model was not trained here.

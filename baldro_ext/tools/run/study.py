@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from baldro_ext.tools.commands import Command
@@ -37,6 +37,7 @@ class Run:
         evaluations: Each by itself, after the training.
         method: `None` for a model that is there.
         seed: Likewise.
+        relearning: What is made from this model, if it is attacked.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Run:
     evaluations: tuple[Command, ...]
     method: Method | None = None
     seed: int | None = None
+    relearning: Run | None = None
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -76,10 +78,12 @@ class Study:
     metrics: tuple[str, ...] = ()
     every_epoch: tuple[str, ...] = ()
     lm_eval: tuple[str, ...] = ()
+    relearn: float | None = None
     transformers: str | None = None
 
     def __post_init__(self) -> None:
         labels = [method.label for method in self.methods]
+        labels += [_relearned(method).label for method in self.methods if self.relearn]
         if shared := {label for label in labels if labels.count(label) > 1 or label == BEFORE}:
             raise StudyError(
                 f"two models would share the name {', '.join(sorted(shared))}: give one of them a label, as in "
@@ -94,6 +98,10 @@ class Study:
             raise StudyError("retain_model is evaluated first, which makes its retain_logs: name only one of them")
         if self.benchmark.by_tasks and (self.metrics or self.every_epoch):
             raise StudyError(f"{self.experiment} is evaluated by tasks and not by metrics: choose them by lm_eval")
+        if self.relearn is not None and self.benchmark.name != "tofu":
+            raise StudyError(f"relearn is for TOFU, not for {self.experiment}: leave it out")
+        if self.relearn is not None and not 0 < self.relearn < 1:
+            raise StudyError(f"relearn={self.relearn} is no learning rate: use a number such as 1e-5")
 
     def _refuse_own_overrides(self) -> None:
         of_methods = [override for method in self.methods for override in method.overrides]
@@ -150,7 +158,25 @@ class Study:
             *self.accumulation(method),
         )
         training = Command(f"unlearn {task}", "train", overrides, (f"{folder}/training_args.bin",))
-        return Run(task, folder, training, self._evaluations(task, folder), method, seed)
+        relearning = self._relearning(method, seed, folder) if self.relearn else None
+        return Run(task, folder, training, self._evaluations(task, folder), method, seed, relearning)
+
+    def _relearning(self, method: Method, seed: int, model: str) -> Run:
+        """Return the finetuning of an unlearned model on a part of the forget set; its rate is the same for all."""
+        relearned = _relearned(method)
+        task = f"{relearned.label}_seed{seed}"
+        folder = f"saves/relearn/{task}"
+        overrides = (
+            "experiment=relearn/tofu",
+            *((f"+hardware={self.hardware}",) if self.hardware else ()),
+            f"task_name={task}",
+            *self._model(model),
+            f"trainer.args.learning_rate={self.relearn:g}",
+            *self.benchmark.split(self.split, training=False),
+            *_chosen(self.common, *_IN_EVALUATIONS_TOO),
+        )
+        training = Command(f"relearn {method.label}_seed{seed}", "train", overrides, (f"{folder}/training_args.bin",))
+        return Run(task, folder, training, (self._evaluate(task, folder, self.retain_file),), relearned, seed)
 
     def accumulation(self, method: Method) -> tuple[str, ...]:
         """Return the override that makes a method average over accumulation steps; none if it does so by itself."""
@@ -198,6 +224,7 @@ class Study:
             f"eval.{self.benchmark.suite}.overwrite=true",
             *self.benchmark.metrics(self.metrics),
             *(self._tasks if self.benchmark.by_tasks else ()),
+            *(("+eval/relearned=tofu",) if self.relearn else ()),
             *_chosen(self.common, *_IN_EVALUATIONS_TOO),
             *own,
         )
@@ -217,6 +244,10 @@ class Study:
         weights = (f"model.model_args.pretrained_model_name_or_path={name}",) if name else ()
         tokenizer = (f"model.tokenizer_args.pretrained_model_name_or_path={self.tokenizer}",) if self.tokenizer else ()
         return (*chosen, *weights, *tokenizer)
+
+
+def _relearned(method: Method) -> Method:
+    return replace(method, label=f"{method.label}_relearned")
 
 
 def _retain_logs(file: str | None) -> tuple[str, ...]:
