@@ -40,24 +40,27 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
         *("--checkout", str(framework.checkout), "--folder", str(framework.folder), "--hardware", "cpu", "--jobs", "2"),
         *("--model", MODEL, "--retain-model", MODEL),
         *("--set", "trainer.args.num_train_epochs=1", "--set", "trainer.args.report_to=none"),
-        *(
-            "--metrics",
-            f"{metrics},forget_quality",
-            "--every-epoch",
-            metrics,
-            "--lm-eval",
-            "arc_easy",
-            "--relearn",
-            "1e-3",
-        ),
+        *("--metrics", f"{metrics},forget_quality", "--every-epoch", metrics),
+        *("--lm-eval", "arc_easy", "--relearn", "1e-2"),
     )
     printed = framework.run(*command)
     assert "[8/8]" in printed
     assert "baldro compare saves/eval/before saves/eval/tops_seed3" in printed.replace("seed*", "seed3")
 
-    for task in ("before", "tops_seed3"):
+    share: dict[str, float] = {}  # how probable the answers are that are relearned
+    rest = {"forget_Q_A_Prob_rest", "extraction_strength_rest"}
+    for task in ("before", "tops_seed3", "tops_relearned_seed3"):
         summary = read(framework, "eval", task, "TOFU_SUMMARY.json")
-        assert summary.keys() == {"forget_Q_A_Prob", "forget_Q_A_Prob_balance", "forget_quality"}
+        assert summary.keys() == {"forget_Q_A_Prob", "forget_Q_A_Prob_balance", "forget_quality", *rest}
+        of_all, of_rest = (
+            numbers(read(framework, "eval", task, "TOFU_EVAL.json")[metric], "prob")
+            for metric in ("forget_Q_A_Prob", "forget_Q_A_Prob_rest")
+        )
+        taught = len(of_all) // 5  # rows, the first ones
+        assert of_rest == pytest.approx(of_all[taught:], rel=1e-3)
+        share[task] = of_all[:taught].mean()
+    assert share["tops_relearned_seed3"] > 1.5 * share["tops_seed3"]
+    for task in ("before", "tops_seed3"):
         assert 0 <= read(framework, "eval", task, "LMEval_SUMMARY.json")["arc_easy/acc"] <= 1
     assert read(framework, "eval", "before", "TOFU_SUMMARY.json")["forget_quality"] == 1  # the very same model
     for epoch in ("checkpoint-0", "checkpoint-1"):
