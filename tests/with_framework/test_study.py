@@ -59,6 +59,9 @@ def test_one_command_unlearns_evaluates_and_records(framework: Framework) -> Non
         taught = len(of_all) // 5  # rows, the first ones
         assert of_rest == pytest.approx(of_all[taught:], rel=1e-3)
         share[task] = of_all[:taught].mean()
+    folders = [f"saves/eval/{task}" for task in ("before", "tops_seed3", "tops_relearned_seed3")]
+    table = framework.run("-m", "baldro_ext.tools.cli", "compare", *folders, "--metric", "forget_Q_A_Prob_rest")
+    assert "tops_relearned" in table
     assert share["tops_relearned_seed3"] > 1.5 * share["tops_seed3"]
     for task in ("before", "tops_seed3"):
         assert 0 <= read(framework, "eval", task, "LMEval_SUMMARY.json")["arc_easy/acc"] <= 1

@@ -150,6 +150,13 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def _before(folders: RunFolders, training: HydraRecord) -> str | None:
+    """Return the model before unlearning; before relearning there is another, the unlearned model."""
+    if folders.training and training.model and training.get("mode") == "relearn":
+        return HydraRecord.of(folders.training.parents[2] / training.model).model
+    return training.model
+
+
 def _facts(
     folders: RunFolders,
     training: HydraRecord,
@@ -163,7 +170,7 @@ def _facts(
     """
     return {
         "benchmark": evaluation.benchmark or study.get("benchmark", str),
-        "model before unlearning": training.model or study.get("model", str),
+        "model before unlearning": _before(folders, training) or study.get("model", str),
         "forget split": training.get("forget_split", "data_split") or study.get("split", str),
         "retain split": training.get("retain_split"),
         "evaluated split": evaluating.get("eval.tofu.forget_split", "eval.muse.data_split"),
