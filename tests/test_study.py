@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,30 @@ def test_a_method_is_a_trainer_with_overrides_and_a_label(text: str, method: Met
 def test_what_is_no_method_is_answered_with_one(text: str) -> None:
     with pytest.raises(StudyError, match=r"DV5=BalDRO_DV:|DV_radius=BalDRO_DV:|quote them"):
         Method.parse(text)
+
+
+def test_a_method_is_trained_with_each_learning_rate() -> None:
+    low, high = Method.parse(RADIUS).at_rates(("1e-4", "0.001"))
+    assert (low.label, high.label) == ("radius_lr1e-4", "radius_lr0.001")
+    assert high.overrides == (*Method.parse(RADIUS).overrides, "trainer.args.learning_rate=0.001")
+    assert shlex.quote(low.label) == low.label
+    assert Method.parse("NPO").at_rates(()) == (Method.parse("NPO"),)
+
+
+@pytest.mark.parametrize(
+    ("rates", "text", "common", "named"),
+    [
+        (("1e-4", "0.0001"), "NPO", (), "1e-4,0.0001"),
+        *((("1e-4", wrong), "NPO", (), repr(wrong)) for wrong in ("0", "0e5", "-1", "nan", "1e+4", "1_0", "high")),
+        (("1e-4",), "NPO:trainer.args.learning_rate=1", (), "'trainer.args.learning_rate=1'"),
+        (("1e-4",), "NPO", ("++trainer.args.learning_rate=1",), "'++trainer.args.learning_rate=1'"),
+    ],
+)
+def test_a_grid_without_meaning_is_refused(
+    rates: tuple[str, ...], text: str, common: tuple[str, ...], named: str
+) -> None:
+    with pytest.raises(StudyError, match=re.escape(named)):
+        Method.parse(text).at_rates(rates, common)
 
 
 def test_every_method_with_the_first_seed_comes_before_the_second() -> None:

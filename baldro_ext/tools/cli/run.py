@@ -26,6 +26,9 @@ def run(
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds; each method is trained with each.")] = "0",
+    learning_rates: Annotated[
+        str, typer.Option(metavar="X,X", help="Each method is trained with each rate, labelled as in NPO_lr2e-4.")
+    ] = "",
     experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
     model: Annotated[str | None, typer.Option(help="The model to unlearn, a folder or a name; evaluated too.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Its tokenizer; default: in the model's folder.")] = None,
@@ -34,7 +37,7 @@ def run(
     retain_model: Annotated[str | None, typer.Option(help="It never saw the forget set; evaluated first.")] = None,
     retain_logs: Annotated[str | None, typer.Option(help="Instead: the TOFU_EVAL.json of such a model.")] = None,
     folder: Annotated[Path, typer.Option(help="Where the commands run: data, saves and logs.")] = Path(),
-    jobs: Annotated[int, typer.Option(min=1, help="How many commands run at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="How many commands run at a time, also on one GPU.")] = 1,
     devices: Annotated[str, typer.Option(metavar="N,N", help="GPUs, one per command; sets --jobs.")] = "",
     hardware: Annotated[str | None, typer.Option(help="cpu: run without a GPU, one thread per command.")] = None,
     common: Annotated[
@@ -68,6 +71,7 @@ def run(
       baldro run NPO BalDRO_G BalDRO_DV --seeds 0,1,2 --dry-run
       baldro run NPO 'radius1=BalDRO_DV_radius:trainer.method_args.dv_radius=1' \\
         --model models/target --retain-model models/retain90 --hardware cpu --jobs 2
+      baldro run NPO BalDRO_DV_radius --learning-rates 1e-4,2e-4,4e-4 --seeds 0,1,2 --jobs 4
       baldro run SimNPO BalDRO_G_SimNPO --experiment unlearn/muse --split Books --lm-eval mmlu
 
     \b
@@ -80,8 +84,10 @@ def run(
     from baldro_ext.tools.run.execute import lines
 
     with reported():
+        given = [Method.parse(text) for text in methods or ("NPO", "BalDRO_G", "BalDRO_DV")]
+        rates, overrides = _names(learning_rates), tuple(common or ())
         study = Study(
-            methods=tuple(Method.parse(text) for text in methods or ("NPO", "BalDRO_G", "BalDRO_DV")),
+            methods=tuple(method for one in given for method in one.at_rates(rates, overrides)),
             seeds=_numbers(seeds, "--seeds"),
             experiment=experiment,
             model=model,
@@ -91,7 +97,7 @@ def run(
             retain_model=retain_model,
             retain_logs=retain_logs,
             hardware=hardware,
-            common=tuple(common or ()),
+            common=overrides,
             evaluation=tuple(evaluation or ()),
             metrics=_names(metrics),
             every_epoch=_names(every_epoch),
@@ -99,7 +105,7 @@ def run(
             relearn=relearn,
             transformers=installed("transformers") if not framework_accumulation else None,
         )
-        threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" else {}
+        threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" or jobs > 1 else {}
         environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in _names(devices)] or [threads] * jobs
         runner = Runner(folder.absolute(), _checkout(checkout), environments)
         commands = lines(study, runner)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from baldro_ext.tools.run.benchmarks import StudyError
 
 _METHOD = re.compile(r"(?:(?P<label>[^=:]*)=)?(?P<trainer>[^=:]+)(?::(?P<overrides>.*))?", re.DOTALL)
 _KEY_PREFIX = re.compile(r"^[+~]*(?:[\w@/]+\.)*(?=\w+(?:=|$))")
+_RATE = "trainer.args.learning_rate"
 _LONGEST_LABEL = 200  # bytes: file systems allow 255 for a name, and logs are longer than their label
 
 
@@ -62,3 +63,23 @@ class Method:
         short = [re.sub(r"[^\w.+]+", "-", _KEY_PREFIX.sub("", override)).strip("-") for override in overrides]
         label = "_".join([parts["trainer"], *short]) if parts["label"] is None else parts["label"]
         return cls(label, parts["trainer"], overrides)
+
+    def at_rates(self, rates: tuple[str, ...], common: tuple[str, ...] = ()) -> tuple[Method, ...]:
+        """Return this method once per learning rate, labelled as in `NPO_lr2e-4`; itself if there is no rate.
+
+        Args:
+            rates: As they are typed, such as `2e-4`.
+            common: Overrides of all trainings.
+
+        Raises:
+            StudyError: A rate is no positive decimal number or comes twice, or an override sets the rate, too.
+        """
+        if wrong := [rate for rate in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", rate) and float(rate))]:
+            raise StudyError(f"--learning-rates: {wrong[0]!r} is not a learning rate: use decimals, as in 1e-4,2e-4")
+        if len({float(rate) for rate in rates}) < len(rates):
+            raise StudyError(f"--learning-rates {','.join(rates)}: one of them comes twice: name each once")
+        twice = [it for it in (*common, *self.overrides) if it.lstrip("+~").partition("=")[0] == _RATE]
+        if rates and twice:
+            raise StudyError(f"{twice[0]!r} and --learning-rates both set the rate of {self.label}: use one of them")
+        grid = [(f"{self.label}_lr{rate}", f"{_RATE}={rate}") for rate in rates]
+        return tuple(replace(self, label=label, overrides=(*self.overrides, it)) for label, it in grid) or (self,)
