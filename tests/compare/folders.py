@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ class Workspace:
         seed: int = 0,
         model: str = "models/target",
         split: str = "forget10",
+        learning_rate: float = 1e-5,
         **settings: Any,
     ) -> Path:
         """A finished training with two epochs; `settings` are method_args."""
@@ -87,7 +89,7 @@ class Workspace:
                 "handler": trainer,
                 "args": {
                     "seed": seed,
-                    "learning_rate": 1e-5,
+                    "learning_rate": learning_rate,
                     "gradient_accumulation_steps": 4,
                     "output_dir": "${paths.output_dir}",
                     "eval_strategy": "no",
@@ -102,6 +104,8 @@ class Workspace:
         overrides = [f"trainer={trainer}", "experiment=unlearn/tofu", f"task_name={task}", f"trainer.args.seed={seed}"]
         overrides += [f"trainer.method_args.{key}={value}" for key, value in settings.items() if key != "base"]
         write_record(path, self.folder, "train", overrides, {"trainer": trainer, "model": "Llama"}, config)
+        if learning_rate != 1e-5:
+            overrides.append(f"trainer.args.learning_rate={learning_rate}")
         history = [{"step": n * STEPS_PER_EPOCH, "epoch": float(n)} for n in (0, 1, 2)]
         state = {"global_step": 2 * STEPS_PER_EPOCH, "log_history": history}
         write(path / "trainer_state.json", state)
@@ -185,4 +189,28 @@ def study(folder: Path, trainers: Sequence[str] = ("NPO", "BalDRO_DV"), seeds: S
             for epoch, values in {0: before, **after}.items():
                 checkpoint = folder / "saves/unlearn" / task / f"checkpoint-{epoch * STEPS_PER_EPOCH}" / "evals"
                 write_evaluation(checkpoint, {"forget_Q_A_Prob": values, "extraction_strength": values**2})
+    return workspace
+
+
+def grid(
+    folder: Path,
+    trainers: Sequence[str] = ("NPO", "BalDRO_DV"),
+    rates: Sequence[float] = (1e-5, 2e-5, 4e-5),
+    seeds: Sequence[int] = (0, 1, 2),
+) -> Workspace:
+    """Trainings with several learning rates: the higher the rate, the less is left and the less utility is kept."""
+    workspace, draw = Workspace(folder), np.random.default_rng(0)
+    for place, trainer in enumerate(trainers):
+        for rate, seed in itertools.product(rates, seeds):
+            task = f"{trainer}_{rate:g}_{seed}"
+            base = {"base": trainer.split("_")[2] if trainer.count("_") > 1 else "NPO"}
+            workspace.run(task, trainer, seed, learning_rate=rate, **(base if trainer.startswith("BalDRO") else {}))
+            for epoch in (0, 1, 2):
+                force = epoch * rate * 1e5 * draw.uniform(0.9, 1.1)
+                left = 0.9 / (1 + (1 + 0.4 * place) * force)
+                values = {"model_utility": 0.6 - 0.04 * force + draw.normal(0, 0.005), "extraction_strength": left}
+                checkpoint = workspace.unlearn / task / f"checkpoint-{epoch * STEPS_PER_EPOCH}" / "evals"
+                write_evaluation(checkpoint, {}, values)
+                if epoch == 2:
+                    write_evaluation(folder / "saves/eval" / task, {"forget_Q_A_Prob": [left] * 4}, values)
     return workspace

@@ -6,11 +6,14 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import typer
 from typer.core import TyperGroup
 
 from baldro_ext.suggest import known
+
+_Number = TypeVar("_Number", int, float)
 
 
 class Group(TyperGroup):
@@ -29,3 +32,17 @@ def program() -> str:
     if called.name != "baldro" or shutil.which("baldro") == str(called.absolute()):
         return "baldro"
     return shlex.quote(str(called))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names in a list such as `a,b`."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def numbers(text: str, option: str, kind: type[_Number] = int) -> tuple[_Number, ...]:
+    """Return the numbers in a list such as `0,1`; a wrong one ends the command with exit code 2."""
+    try:
+        return tuple(kind(name) for name in names(text))
+    except ValueError:
+        what, example = ("whole numbers", "0,1,2") if kind is int else ("numbers", "0.4,0.5")
+        raise typer.BadParameter(f"{text!r} is not a list of {what}; use {example}", param_hint=option) from None

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from baldro_ext.tools.cli.commands import numbers
 from baldro_ext.tools.cli.reporting import reported
 
 
@@ -34,6 +35,13 @@ def compare(
         typer.Option(help="Metric to show, repeatable; with .worst, .largest or .variation of its samples."),
     ] = None,
     worst_share: Annotated[float, typer.Option(help="Share of the samples that counts as worst.")] = 0.1,
+    levels: Annotated[
+        str, typer.Option(metavar="X,X", help="Compare at equal utility, at these levels; 'auto' chooses some.")
+    ] = "",
+    utility: Annotated[str | None, typer.Option(help="With --levels, what is equal; default: model_utility.")] = None,
+    left: Annotated[
+        str | None, typer.Option(help="With --levels, what is compared; default: forget_Q_A_Prob.worst.")
+    ] = None,
     allow_mixed: Annotated[
         bool,
         typer.Option("--allow-mixed", help="Compare even runs of different splits, models or retain logs."),
@@ -56,6 +64,8 @@ def compare(
       baldro compare 'saves/unlearn/*_BalDRO_*' saves/unlearn/NPO --baseline NPO --out report
       baldro compare saves --metric forget_Q_A_Prob.worst --metric model_utility --worst-share 0.05
 
+      baldro compare saves --levels 0.4,0.5 --utility model_utility --left extraction_strength
+
     \b
     Exit codes: 1 a file of a run is broken or the folder cannot be written, 2 no such run, metric or baseline,
     4 refused: the runs cannot be compared, or files that baldro did not make are in the way.
@@ -65,7 +75,9 @@ def compare(
     from baldro_ext.tools.compare.formatting import text
 
     with reported():
-        comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed, published)
+        asked = bool(levels or utility or left)
+        at = numbers(levels.replace("auto", ""), "--levels", float) if asked else None
+        comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed, published, at, utility, left)
         if not as_json:
             typer.echo(text(comparison, shutil.get_terminal_size((120, 24)).columns))
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baldro_ext.tools.cli.commands import program
+from baldro_ext.tools.cli.commands import names, numbers, program
 from baldro_ext.tools.cli.reporting import interruptible, reported
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def run(
 
     with reported():
         given = [Method.parse(text) for text in methods or ("NPO", "BalDRO_G", "BalDRO_DV")]
-        rates, overrides = _names(learning_rates), tuple(common or ())
+        rates, overrides = names(learning_rates), tuple(common or ())
         study = Study(
             methods=tuple(method for one in given for method in one.at_rates(rates, overrides)),
-            seeds=_numbers(seeds, "--seeds"),
+            seeds=numbers(seeds, "--seeds"),
             experiment=experiment,
             model=model,
             tokenizer=tokenizer or _own_tokenizer(folder, model),
@@ -99,14 +99,14 @@ def run(
             hardware=hardware,
             common=overrides,
             evaluation=tuple(evaluation or ()),
-            metrics=_names(metrics),
-            every_epoch=_names(every_epoch),
-            lm_eval=_names(lm_eval),
+            metrics=names(metrics),
+            every_epoch=names(every_epoch),
+            lm_eval=names(lm_eval),
             relearn=relearn,
             transformers=installed("transformers") if not framework_accumulation else None,
         )
         threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" or jobs > 1 else {}
-        environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in _names(devices)] or [threads] * jobs
+        environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in names(devices)] or [threads] * jobs
         runner = Runner(folder.absolute(), _checkout(checkout), environments)
         commands = lines(study, runner)
         if averaged := [method.label for method in study.methods if study.accumulation(method)]:
@@ -131,10 +131,10 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     if failures:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)
-    names = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
-    names += [f"{method.label}_relearned_seed*" for method in study.methods if study.relearn]
+    labels = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
+    labels += [f"{method.label}_relearned_seed*" for method in study.methods if study.relearn]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
-    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {' '.join(f'{folder}/{name}' for name in names)}")
+    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {' '.join(f'{folder}/{name}' for name in labels)}")
 
 
 def _checkout(given: Path | None) -> Path:
@@ -151,14 +151,3 @@ def _checkout(given: Path | None) -> Path:
 
 def _own_tokenizer(folder: Path, model: str | None) -> str | None:
     return model if model and (folder / model / "tokenizer_config.json").exists() else None
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(name) for name in _names(text))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a list of whole numbers; use 0,1,2", param_hint=option) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from typing import Any
 
 from baldro_ext.suggest import shortened
@@ -24,9 +24,15 @@ def differences(methods: Sequence[Method]) -> list[str]:
         having = [run for run in runs if key in run.evaluation.samples]
         sets = {id(run): tuple(run.evaluation.samples[key].index) for run in having}
         lines.append(_difference(f"samples of {key}", having, lambda run, sets=sets: sets[id(run)], _ends))
+    return [line for line in lines if line] + settings(methods)
+
+
+def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
+    """Return the settings in which runs of one method differ, but for some, as `differences`."""
+    lines = []
     for method in methods:
         known = [run for run in method.runs if run.settings]
-        for key in dict.fromkeys(key for run in known for key in run.settings):
+        for key in dict.fromkeys(key for run in known for key in run.settings if key not in but):
             name = f"trainer.{key} within {method.label}"
             lines.append(_difference(name, known, lambda run, key=key: run.settings.get(key, "not set")))
     return [line for line in lines if line]

@@ -18,11 +18,12 @@ from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
-from baldro_ext.tools.compare.methods import Method, group, in_order
+from baldro_ext.tools.compare.fronts import Fronts, fronts
+from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
 from baldro_ext.tools.compare.published import read_published
 from baldro_ext.tools.compare.run import RunResult, read_run
-from baldro_ext.tools.compare.statistics import Paired, paired
+from baldro_ext.tools.compare.statistics import Paired, interval, paired
 from baldro_ext.tools.files import sha256
 
 OWN_BASE = "base"
@@ -45,6 +46,8 @@ class Comparison:
         unfair: Why a method has another step size than its settings say; empty where none has.
         published: Numbers of others, with columns method, seed, metric, value and source.
         notes: What a reader must know: missing values, unknown facts, versions.
+        fronts: The methods at equal utility, if asked for.
+        intervals: Whether to show intervals over seeds instead of standard deviations.
     """
 
     methods: tuple[Method, ...]
@@ -58,6 +61,8 @@ class Comparison:
     unfair: tuple[str, ...]
     published: pd.DataFrame
     notes: tuple[str, ...] = ()
+    fronts: Fronts | None = None
+    intervals: bool = False
 
     def __getitem__(self, label: str) -> Method:
         return next(method for method in self.methods if method.label == label)
@@ -72,6 +77,7 @@ class Comparison:
         """Return one row per metric to show and method, with these columns.
 
         mean, sd, n: over seeds, of log10 where the metric is logarithmic; sd divides by n - 1
+        low, high: `statistics.interval` of the mean
         baseline: a label, or `None`
         pairs, gain, better, worse, p_t, p_wilcoxon, note, mark: `statistics.Paired` for method and baseline
         """
@@ -79,6 +85,7 @@ class Comparison:
         for shown, method in itertools.product(self.metrics, self.methods):
             values, baseline = self.values(method.label, shown), self.baselines.get(method.label)
             row = {"metric": shown.key, "method": method.label, "mean": values.mean(), "sd": _sd(values)}
+            row |= dict(zip(("low", "high"), interval(values), strict=True))
             row |= {"n": len(values), "baseline": baseline, "note": "", "mark": ""}
             theirs = self.values(baseline, shown) if baseline and shown.better else values.iloc[:0]
             if len(values) and len(theirs):
@@ -107,6 +114,9 @@ def compare(
     worst_share: float = 0.1,
     allow_mixed: bool = False,
     published: Path | None = None,
+    levels: Sequence[float] | None = None,
+    utility: str | None = None,
+    left: str | None = None,
 ) -> Comparison:
     """Read runs and put them side by side.
 
@@ -117,6 +127,9 @@ def compare(
         worst_share: Share of the samples that counts as worst, in (0, 1].
         allow_mixed: Compare runs that differ in what makes them comparable, and say so in every output.
         published: CSV file with numbers of others to show below: method, metric, value, and optionally seed and source.
+        levels: Compare at these levels of the utility, too; empty for a few round ones, `None` for not at all.
+        utility: Metric that is held equal then; `None` for the benchmark's own.
+        left: Metric that is compared then; `None` for what the worst samples keep.
 
     Raises:
         NothingToCompareError: No run, or an unknown baseline or metric.
@@ -137,7 +150,8 @@ def compare(
     runs, before, retain = _without_references(found)
     runs, remarks = _finished(runs)
     methods = group(runs)
-    mixed = checks.differences(methods)
+    grids = by_grid(methods) if levels is not None else []
+    mixed = list(dict.fromkeys([*checks.differences(methods), *checks.settings(grids, but=RATE_AND_EPOCHS)]))
     if mixed and not allow_mixed:
         raise MixedRunsError(
             "these runs cannot be compared, because they differ in\n"
@@ -160,7 +174,12 @@ def compare(
         published=read_published(published),
     )
     notes = (*remarks, *alone, *_missing(comparison), *checks.unknown(runs), *checks.versions(runs))
-    return dataclasses.replace(comparison, notes=notes)
+    comparison = dataclasses.replace(comparison, notes=notes)
+    return (
+        comparison
+        if levels is None
+        else dataclasses.replace(comparison, fronts=fronts(comparison, levels, utility, left))
+    )
 
 
 def _without_references(runs: list[RunResult]) -> tuple[list[RunResult], Evaluation | None, Evaluation | None]:
@@ -206,21 +225,28 @@ def _baselines(methods: Sequence[Method], wanted: str | None) -> tuple[dict[str,
     """Return the baseline by method, and remarks about methods that have none."""
     labels = [method.label for method in methods]
     if wanted == OWN_BASE and OWN_BASE not in labels:
-        pairs = {it.label: base for it in methods if it.base and (base := _named(methods, it.base))}
+        pairs = {it.label: base for it in methods if it.base and (base := _partner(it, _named(methods, it.base)))}
         alone = [method.label for method in methods if method.is_robust and method.label not in pairs]
         return pairs, [f"no baseline for {', '.join(alone)}: no run of its own base"] if alone else []
-    if wanted is not None and _named(methods, wanted) is None:
+    if wanted is not None and not _named(methods, wanted):
         raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
-    plain = [method.label for method in methods if not method.is_robust]
-    chosen = _named(methods, wanted or "NPO") or next(iter(plain), None)
-    if chosen is None:
+    plain = [method for method in methods if not method.is_robust]
+    chosen = _named(methods, wanted or "NPO") or [method for method in plain if method.grid == plain[0].grid]
+    if not chosen:
         return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
-    return {label: chosen for label in labels if label != chosen}, []
+    return {it.label: other for it in methods if it not in chosen and (other := _partner(it, chosen))}, []
 
 
-def _named(methods: Sequence[Method], name: str) -> str | None:
-    """Return the label of the method with this label, or of the only one with this trainer."""
-    labels = [it.label for it in methods if it.label == name] or [it.label for it in methods if it.trainer == name]
+def _named(methods: Sequence[Method], name: str) -> list[Method]:
+    """Return the method with this label, or those of the grid with this name, or of the only one with this trainer."""
+    by_key = ([it for it in methods if getattr(it, key) == name] for key in ("label", "grid", "trainer"))
+    found: list[Method] = next(filter(None, by_key), [])
+    return found if len({it.grid for it in found}) == 1 else []
+
+
+def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
+    """Return the label of the baseline; of several learning rates the one with the method's own."""
+    labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].rate == method.runs[0].rate]
     return labels[0] if len(labels) == 1 else None
 
 

@@ -40,6 +40,8 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
         "comparison.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         "report.html": report.render(comparison, pictures, command),
     }
+    if comparison.fronts:
+        texts["fronts.csv"] = _without_formulas(comparison.fronts.points).to_csv(index=False, lineterminator="\n")
     files.write(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images)
     return content
 
@@ -54,6 +56,8 @@ def markdown(comparison: Comparison, pictures: Sequence[plots.Picture] = ()) -> 
         f"{it.title}: {it.missing}." if it.missing else f"![{it.title}]({it.name}.png)\n\n{it.caption}"
         for it in pictures
     ]
+    if comparison.fronts:
+        parts.insert(0, markdown(comparison.fronts.comparison))
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,7 +72,8 @@ def latex(comparison: Comparison) -> str:
     table = oriented(table.rename(index=lambda label: str(label).replace("BalDRO_", "BalDRO-").replace("_", " ")))
     body = str(table.to_latex(escape=True, column_format="l" + "r" * len(table.columns))).translate(_LATEX_SIGNS)
     needs, bold = "needs \\usepackage{booktabs}", "bold: the best of the methods, published numbers not counted"
-    return "".join(f"% {line}\n" for line in (needs, bold, *notes(comparison, marks=False))) + body
+    above = latex(comparison.fronts.comparison) + "\n" if comparison.fronts else ""
+    return above + "".join(f"% {line}\n" for line in (needs, bold, *notes(comparison, marks=False))) + body
 
 
 def _best(comparison: Comparison, shown: Metric) -> list[str]:
@@ -83,6 +88,7 @@ def _best(comparison: Comparison, shown: Metric) -> list[str]:
 
 def record(comparison: Comparison, command: str) -> dict[str, Any]:
     """Return the comparison as plain data: JSON types only, `None` for what is missing or not finite."""
+    fronts = comparison.fronts
     return {
         "command": command,
         "worst_share": comparison.worst_share,
@@ -103,6 +109,13 @@ def record(comparison: Comparison, command: str) -> dict[str, Any]:
             for method in comparison.methods
             for run in method.runs
         ],
+        "at_levels": fronts
+        and {
+            "summary": _records(fronts.comparison.summary.reset_index()),
+            "values": _records(fronts.comparison.table),
+            "points": _records(fronts.points),
+            "notes": notes(fronts.comparison),
+        },
         "published": _records(comparison.published),
         "mixed": list(comparison.mixed),
         "unfair": list(comparison.unfair),
@@ -128,5 +141,5 @@ def _plain(text: str) -> str:
 
 def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with no text that a spreadsheet would take for a formula."""
-    safe = {name: table[name].str.replace(r"^(?=[=+\-@])", "'", regex=True) for name in ("method", "run", "metric")}
+    safe = table.select_dtypes(exclude="number").map(lambda it: re.sub(r"^(?=[=+\-@])", "'", str(it)))
     return table.assign(**safe)

@@ -9,8 +9,7 @@ import pandas as pd
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.comparison import Comparison
-from baldro_ext.tools.compare.metrics import metric
-from baldro_ext.tools.compare.statistics import WILCOXON_FROM
+from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM, WILCOXON_FROM
 
 ABSENT = "-"
 _SMALLEST_LOG10 = math.log10(5e-324)  # smaller p-values are rounded to 0
@@ -27,16 +26,25 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
 
 
-def mean_and_sd(mean: float, sd: float, n: int, runs: int) -> str:
-    """Return `0.112 ± 0.008`, and where runs lack the value the number of those that have it: `(2 of 3)`."""
+def mean_and_spread(mean: float, spread: tuple[float, ...], n: int, seeds: int) -> str:
+    """Return `0.112 ± 0.008` or `0.112 [0.102, 0.120]`, and where seeds lack the value how many have it: `(2 of 3)`.
+
+    Args:
+        mean: Over seeds.
+        spread: The standard deviation, or both ends of an interval.
+        n: Seeds that have the value.
+        seeds: All of them.
+    """
     if n == 0:
         return ABSENT
     text = number(mean)
-    if not math.isnan(sd):
+    if len(spread) == 2:
+        text += f" [{number(spread[0])}, {number(spread[1])}]" * (n > 1)
+    elif not math.isnan(sd := spread[0]):
         rounded = f"{sd:.{len(text.partition('.')[2])}f}"
         # A deviation that would be rounded to 0 has as many decimals as it needs.
         text += f" ± {number(sd) if 'e' in text or sd == 0 else rounded if float(rounded) else f'{sd:.1g}'}"
-    return text if n == runs else f"{text} ({n} of {runs})"
+    return text if n == seeds else f"{text} ({n} of {seeds})"
 
 
 def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -53,19 +61,24 @@ def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame
     rows = {}
     for method in comparison.methods:
         cells = [comparison.summary.loc[(it.key, method.label)] for it in shown]
-        texts = [mean_and_sd(it["mean"], it["sd"], it["n"], len(method.runs)) for it in cells]
+        seeds = len({run.seed for run in method.runs})
+        spread = ("low", "high") if comparison.intervals else ("sd",)
+        texts = [mean_and_spread(it["mean"], tuple(it[list(spread)]), it["n"], seeds) for it in cells]
         if baseline := comparison.baselines.get(method.label):
             theirs = [number(comparison.summary.loc[(it.key, baseline), "mean"]) for it in shown]
             marks = [it["mark"] if number(it["mean"]) != other else "" for it, other in zip(cells, theirs, strict=True)]
             texts = [f"{text} {mark}".strip() for text, mark in zip(texts, marks, strict=True)]
-        rows[method.label] = [str(len(method.runs)), *texts]
+        rows[method.label] = [str(seeds), *texts]
     for label, evaluation in (("before unlearning", comparison.before), ("retain model", comparison.retain)):
         if evaluation is not None:
             values = evaluation.values(comparison.worst_share)
             rows[label] = [ABSENT, *(number(it.scaled(values[it.key])) if it.key in values else ABSENT for it in shown)]
     for method, numbers in comparison.published.groupby("method", sort=False):
         series = [numbers.loc[numbers["metric"] == it.key, "value"].map(it.scaled) for it in shown]
-        rows[f"{method} (published)"] = [ABSENT, *(mean_and_sd(it.mean(), it.std(), len(it), len(it)) for it in series)]
+        rows[f"{method} (published)"] = [
+            ABSENT,
+            *(mean_and_spread(it.mean(), (it.std(),), len(it), len(it)) for it in series),
+        ]
     titles = [it.title(comparison.worst_share) for it in shown]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", *titles])
 
@@ -80,7 +93,7 @@ def tests(comparison: Comparison) -> pd.DataFrame:
     summary = comparison.summary.dropna(subset="pairs").reset_index()
     table = pd.DataFrame(
         {
-            "metric": [metric(key).title(comparison.worst_share) for key in summary["metric"]],
+            "metric": summary["metric"].map({it.key: it.title(comparison.worst_share) for it in comparison.metrics}),
             "method": summary["method"],
             "against": summary["baseline"],
             "gain": summary["gain"].map(number),
@@ -97,14 +110,22 @@ def notes(comparison: Comparison, marks: bool = True) -> list[str]:
     """Return what must stand below the tables, with marks or without, the most important first."""
     lines = [f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in comparison.mixed]
     lines += [f"UNFAIR: {line}" for line in comparison.unfair]
-    if max(len(method.runs) for method in comparison.methods) > 1:
+    if comparison.intervals:
+        lines.append(
+            f"[low, high]: over seeds, from {T_INTERVAL_FROM} seeds on the 95% t interval of the mean, otherwise the "
+            "smallest and largest value."
+        )
+    elif max(len(method.runs) for method in comparison.methods) > 1:
         lines.append("± is the standard deviation over seeds.")
     else:
         lines.append("One seed per method: the spread over seeds is unknown.")
     lines.append("↓ lower, ↑ higher, →0 nearer to 0 is better.")
     if comparison.baselines and marks:
+        labels = set(comparison.baselines.values())
+        grids = {comparison[label].grid for label in labels}
+        same = " with the same learning rate" * (len(grids) < len(labels))
         lines.append(
-            f"better, worse: than {' or '.join(sorted(set(comparison.baselines.values())))} in each of at least two "
+            f"better, worse: than {' or '.join(sorted(grids if same else labels))}{same} in each of at least two "
             "common seeds; (better), (worse): on average, or with one seed; no word: the shown digits are the same."
         )
     pairs = comparison.summary.loc[comparison.summary["p_t"].notna(), "pairs"]
@@ -132,7 +153,8 @@ def _about_published(comparison: Comparison) -> list[str]:
 def text(comparison: Comparison, width: int = 120) -> str:
     """Return table and notes for a terminal; a wider table goes on below."""
     table = oriented(results(comparison)).to_string(line_width=width)
-    return f"{table}\n\n" + "\n".join(notes(comparison))
+    above = text(comparison.fronts.comparison, width) + "\n\n" if comparison.fronts else ""
+    return f"{above}{table}\n\n" + "\n".join(notes(comparison))
 
 
 def _p_value(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from baldro_ext.tools.compare.errors import MixedRunsError
 from baldro_ext.tools.compare.fields import printable
 from baldro_ext.tools.compare.run import RunResult
 
+RATE_AND_EPOCHS = ("args.learning_rate", "args.num_train_epochs")
+"""Settings in which the runs of one grid differ, besides the seed."""
+_RATE_OR_EPOCHS = re.compile(r"[ _](?:lr|learning_rate[=-]|num_train_epochs[=-])[\d.e-]+")
 _UNSET = "unset"
 
 
@@ -30,6 +34,11 @@ class Method:
     def trainer(self) -> str | None:
         """The name given as `trainer=`, if known."""
         return self.runs[0].trainer
+
+    @property
+    def grid(self) -> str:
+        """Its label without learning rate and number of epochs, which methods of one grid have in common."""
+        return _RATE_OR_EPOCHS.sub("", self.label)
 
     @property
     def base(self) -> str | None:
@@ -76,6 +85,14 @@ def group(runs: Sequence[RunResult]) -> list[Method]:
         Method(label, tuple(sorted(members, key=lambda run: (run.seed is None, run.seed or 0))))
         for label, members in methods.items()
     ]
+
+
+def by_grid(methods: Sequence[Method]) -> list[Method]:
+    """Return one method per grid, with the runs of all its learning rates and numbers of epochs."""
+    grids: dict[str, tuple[RunResult, ...]] = {}
+    for method in methods:
+        grids[method.grid] = (*grids.get(method.grid, ()), *method.runs)
+    return [Method(grid, runs) for grid, runs in grids.items()]
 
 
 def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:

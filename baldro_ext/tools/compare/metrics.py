@@ -15,6 +15,8 @@ import pandas as pd
 
 STATISTICS = ("worst", "largest", "variation")
 """Statistics of the per-sample values, written behind a metric's name: `forget_Q_A_Prob.worst`."""
+UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
+PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
 _Number = TypeVar("_Number", float, pd.Series)
 
 _KNOWN: tuple[tuple[str, str, str], ...] = (

@@ -21,12 +21,11 @@ from matplotlib.ticker import MaxNLocator
 from baldro_ext.errors import BaldroError
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.evaluations import Evaluation
-from baldro_ext.tools.compare.metrics import metric
+from baldro_ext.tools.compare.methods import Method
+from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, metric
 from baldro_ext.tools.compare.run import RunResult
 from baldro_ext.tools.palette import GREY, colours
 
-UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
-PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.")
 _WIDTH = 4.6  # inches: on a screen of 390 px, 9.5 points are then 10 px
@@ -76,6 +75,12 @@ def draw(comparison: Comparison) -> list[Picture]:
          f"Solid: mean of the worst {share}; dotted: mean of all samples. Bold lines are means over seeds. The "
          "distance between solid and dotted is the imbalance."),
     ]  # fmt: skip
+    if comparison.fronts:
+        caption = (
+            "Dots are evaluations, thin lines the front of each seed over learning rates and epochs, bold lines their "
+            "mean where every seed has one. Dotted lines are the levels of the table."
+        )
+        pictures.insert(0, (fronts, "What is left at equal utility", caption))
     return [_picture(comparison, *picture) for picture in pictures]
 
 
@@ -110,7 +115,7 @@ def trade_off(comparison: Comparison) -> Figure:
         raise MissingDataError(f"no run has per-sample values (*_EVAL.json) together with {' or '.join(UTILITIES)}")
     means = points.groupby("method").mean()
     # Each forget loss has scales of its own, or its methods would lie on one point.
-    figure, panels = _panels(comparison, set(means.index), height=2.9, share=False)
+    figure, panels = _panels(comparison.methods, set(means.index), height=2.9, share=False)
     for axes, methods in panels:
         for label, look in methods.items():
             style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": ""}
@@ -126,6 +131,39 @@ def trade_off(comparison: Comparison) -> Figure:
     return _labelled(figure, panels, f"{metric(utility).words} (right is better)", up)
 
 
+def fronts(comparison: Comparison) -> Figure:
+    """Draw what is left against utility: evaluations, the front of each seed, and the mean of the fronts.
+
+    Raises:
+        MissingDataError: The comparison has no fronts.
+    """
+    if (it := comparison.fronts) is None:
+        raise MissingDataError("it was not asked for: name levels of the utility by --levels")
+    best = it.points[it.points["front"]].sort_values("utility")
+    figure, panels = _panels(it.comparison.methods, set(it.points["method"]), height=3.1, share=False)
+    for axes, methods in panels:
+        for label, look in methods.items():
+            own = it.points[it.points["method"] == label]
+            axes.plot(own["utility"], own["left"], ".", color=look.colour, ms=5, alpha=0.5, mew=0)
+            seeds = [front for _, front in best[best["method"] == label].groupby("seed", dropna=False)]
+            for front in seeds:
+                axes.plot(front["utility"], front["left"], color=look.colour, linewidth=0.7, alpha=0.5)
+            low, high = (edge(front["utility"].iloc[n] for front in seeds) for edge, n in ((max, 0), (min, -1)))
+            across = np.linspace(low, high, 200) if low <= high else []
+            mean = np.mean([np.interp(across, front["utility"], front["left"]) for front in seeds], axis=0)
+            axes.plot(across, mean, color=look.colour, linestyle=look.line, label=look.name, linewidth=2.2)
+        for level in it.levels:
+            axes.axvline(level, color=GREY, linestyle=":", linewidth=1, zorder=1)
+        shown = best[best["method"].isin(methods)]
+        for limit, values in ((axes.set_xlim, shown["utility"]), (axes.set_ylim, shown["left"])):
+            margin = 0.06 * (float(np.ptp(values)) or 1.0)  # points far from the front are cut off
+            limit(values.min() - margin, values.max() + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    down = {"lower": "down is better", "higher": "up is better", "zero": "nearer to 0 is better"}[it.left.better]
+    statistic = it.left.title(comparison.worst_share, it.left.words).rstrip(" ↓↑→0")
+    return _labelled(figure, panels, f"{it.utility.words} (right is better)", f"{statistic} ({down})")
+
+
 def distribution(comparison: Comparison) -> Figure:
     """Draw the share of the samples above each value: methods, the model before, and the retain model.
 
@@ -136,7 +174,7 @@ def distribution(comparison: Comparison) -> Figure:
     if not key:
         raise MissingDataError(f"no run has per-sample values of {', '.join(PER_SAMPLE)} (*_EVAL.json)")
     able = {method.label: method.runs for method in comparison.methods if _pooled(method.runs, key) is not None}
-    figure, panels = _panels(comparison, set(able), height=2.5)
+    figure, panels = _panels(comparison.methods, set(able), height=2.5)
     share = comparison.worst_share
     for axes, methods in panels:
         axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of the samples")
@@ -169,7 +207,7 @@ def curves(comparison: Comparison) -> Figure:
             "no training has per-sample values for at least two of its epochs: train with "
             "trainer.args.eval_strategy=epoch and trainer.args.eval_on_start=true"
         )
-    figure, panels = _panels(comparison, set(table["method"]), height=2.5)
+    figure, panels = _panels(comparison.methods, set(table["method"]), height=2.5)
     for axes, methods in panels:
         for label, look in methods.items():
             own = table[table["method"] == label]
@@ -214,16 +252,19 @@ class _Look(NamedTuple):
 _Panels = list[tuple[Axes, dict[str, _Look]]]
 
 
-def _panels(comparison: Comparison, labels: set[str], height: float, share: bool = True) -> tuple[Figure, _Panels]:
+def _panels(
+    all_methods: Sequence[Method], labels: set[str], height: float, share: bool = True
+) -> tuple[Figure, _Panels]:
     """Return a figure with the look of these methods by label: one panel, or one per forget loss if there are many."""
-    families = {method.family for method in comparison.methods}
-    split = len(comparison.methods) > len(_MARKERS) and len(families) > 1
-    names = {method.label: method.variant if split else method.label for method in comparison.methods}
+    split = len(all_methods) > len(_MARKERS) and len({method.family for method in all_methods}) > 1
+    names = {method.label: method.variant if split else method.label for method in all_methods}
+    if len(set(names.values())) > 2 * len(_MARKERS):
+        raise MissingDataError(f"{len(all_methods)} methods are too many to tell apart: name fewer of them")
     # A variant looks the same in every panel and picture.
     colour = colours(names.values())
     groups: dict[str, dict[str, _Look]] = {}
     for place, name in enumerate(colour):
-        for method in comparison.methods:
+        for method in all_methods:
             if method.label in labels and names[method.label] == name:
                 look = _Look(name, colour[name], _MARKERS[place % 7], _LINES[place % 3])
                 groups.setdefault(method.family if split else "", {})[method.label] = look

@@ -26,6 +26,8 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
         comparison=comparison,
         results=oriented(results(comparison)),
         tests=tests(comparison),
+        levels=oriented(results(comparison.fronts.comparison)) if comparison.fronts else None,
+        level_notes=notes(comparison.fronts.comparison) if comparison.fronts else (),
         notes=notes(comparison)[len(comparison.mixed) + len(comparison.unfair) :],
         pictures=pictures,
         facts=_facts(comparison),

@@ -38,6 +38,7 @@ class RunResult:
         settings: Flat configuration of the trainer, without what does not change the trained model.
         overridden: Those that were set on the command line.
         commands: As typed in the working folder.
+        rate: Learning rate, if known.
         seconds: Training time, if known.
         versions: By package, if known.
         unfinished: Why its final model has no evaluation; empty if it has one.
@@ -56,6 +57,7 @@ class RunResult:
     settings: Mapping[str, str]
     overridden: frozenset[str]
     commands: tuple[str, ...]
+    rate: float | None
     seconds: float | None
     versions: Mapping[str, str]
     unfinished: str
@@ -95,6 +97,7 @@ def read_run(folders: RunFolders) -> RunResult:
         settings=_flat(training.raw.within("trainer").content),
         overridden=frozenset(it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in training.overrides),
         commands=tuple(record.command for record in (training, evaluating) if record.command),
+        rate=_rate(training, study),
         seconds=study.get("training_seconds", float),
         versions={str(name): version for name in noted if (version := versions.get(name, str))},
         unfinished=unfinished,
@@ -110,6 +113,16 @@ def _seed(training: HydraRecord) -> int | None:
         raise BrokenFileError(
             f"{training.raw.path}: the seed {reprlib.repr(recorded)} is not a whole number: leave this run out"
         ) from None
+
+
+def _rate(training: HydraRecord, study: Fields) -> float | None:
+    """Return the learning rate in Hydra's record, or where that is gone the one among the overrides of `study.json`."""
+    typed = [str(it).lstrip("+") for key in ("common", "overrides") for it in study.get(key, list) or ()]
+    values = [it.partition("=")[2] for it in typed if it.startswith("trainer.args.learning_rate=")]
+    try:
+        return float(training.get("trainer.args.learning_rate") or values[-1])
+    except (IndexError, ValueError):
+        return None
 
 
 def _epochs(state: Fields) -> dict[int, float]:

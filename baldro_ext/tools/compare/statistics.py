@@ -12,6 +12,10 @@ WILCOXON_FROM = 6
 """Fewest pairs for Wilcoxon's test: with n pairs its smallest p-value is 2 / 2^n, which is below 0.05 from 6 on."""
 
 
+T_INTERVAL_FROM = 4
+"""Fewest values for a 95% t interval of the mean; with fewer, the interval is that of the values themselves."""
+
+
 @dataclass(frozen=True)
 class Paired:
     """A method against its baseline.
@@ -41,6 +45,14 @@ class Paired:
             return ""
         word = "better" if self.gain > 0 else "worse"
         return word if self.pairs > 1 and max(self.better, self.worse) == self.pairs else f"({word})"
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Return the 95% t interval of the mean, or with fewer than `T_INTERVAL_FROM` values the smallest and largest."""
+    if len(values) < T_INTERVAL_FROM:
+        return values.min(), values.max()
+    half = stats.t.ppf(0.975, len(values) - 1) * values.sem()
+    return values.mean() - half, values.mean() + half
 
 
 def paired(gains: pd.Series) -> Paired:

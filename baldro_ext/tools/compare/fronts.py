@@ -1,0 +1,179 @@
+"""Compare methods at equal utility: what is left at the best of their learning rates and epochs, seed by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from baldro_ext.suggest import known, shortened
+from baldro_ext.tools.compare.errors import NothingToCompareError
+from baldro_ext.tools.compare.methods import by_grid
+from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, metric
+
+if TYPE_CHECKING:
+    from baldro_ext.tools.compare.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """Methods at equal utility.
+
+    Attributes:
+        utility: The metric that is held equal.
+        left: The metric that is compared.
+        levels: Of the utility.
+        points: A row per evaluation after the first step, with columns method, seed, learning_rate, epoch (none for a
+            final evaluation), run, utility, left, cost (less is better), and front: whether no other evaluation of its
+            method and seed makes it superfluous.
+        comparison: A method per grid, and a metric per level: what is left there.
+    """
+
+    utility: Metric
+    left: Metric
+    levels: tuple[float, ...]
+    points: pd.DataFrame
+    comparison: Comparison
+
+
+def pareto(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the points that cost less than all others of at least their utility, by utility.
+
+    Args:
+        points: With columns utility, of which more is better, and cost, of which less is.
+    """
+    ordered = points.sort_values(["utility", "cost"], ascending=[False, True])
+    return ordered[ordered["cost"] < ordered["cost"].cummin().shift(fill_value=math.inf)][::-1]
+
+
+def cost_at(level: float, front: pd.DataFrame) -> float:
+    """Return the cost at a level of the utility, interpolated between neighbours on the front; nan above the front.
+
+    Below the front it is the cost of its first point, which has more utility than needed.
+    """
+    return float(np.interp(level, front["utility"], front["cost"], right=math.nan))
+
+
+def fronts(comparison: Comparison, levels: Sequence[float], utility: str | None, left: str | None) -> Fronts:
+    """Return the methods of a comparison at equal utility; arguments as of `compare`.
+
+    Raises:
+        NothingToCompareError: No evaluation has both metrics, or one of them has no known direction.
+    """
+    points, held, kept = _points(comparison, utility, left)
+    groups = [(*key, own, pareto(own)) for key, own in points.groupby(["method", "seed"], dropna=False, sort=False)]
+    points["front"] = points.index.isin([place for *_, front in groups for place in front.index])
+    labels = {label: comparison[label].grid for label in [*comparison.baselines, *comparison.baselines.values()]}
+    baselines = {labels[it]: labels[other] for it, other in comparison.baselines.items() if labels[it] != labels[other]}
+    first = next(iter(baselines.values()), points["method"].iloc[0])
+    levels = sorted(set(levels)) or _round_levels([front for method, *_, front in groups if method == first])
+    name, words = (kept.title(comparison.worst_share, it).rstrip(" ↓↑→0") for it in ("", kept.words))
+    metrics = tuple(
+        Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels
+    )
+    rows = [
+        {"method": method, "seed": seed, "run": method, "metric": shown.key, "level": level,
+         "value": cost_at(level, front) * (-1 if kept.better == "higher" else 1),
+         "learning_rate": front["learning_rate"].iloc[(front["utility"] - level).abs().argmin()],
+         "below": level < own["utility"].min()}
+        for level, shown in zip(levels, metrics, strict=True) for method, seed, own, front in groups
+    ]  # fmt: skip
+    table = pd.DataFrame(rows).astype({"seed": "Int64"})
+    at_levels = dataclasses.replace(
+        comparison, methods=tuple(by_grid(comparison.methods)), metrics=metrics, baselines=baselines, intervals=True,
+        table=table.dropna(subset="value")[["method", "seed", "run", "metric", "value"]], before=None, retain=None,
+        mixed=(), unfair=(), published=comparison.published.iloc[:0], notes=(*_outside(table), *_edges(points, table)),
+    )  # fmt: skip
+    return Fronts(held, kept, tuple(levels), points, at_levels)
+
+
+def _points(comparison: Comparison, utility: str | None, left: str | None) -> tuple[pd.DataFrame, Metric, Metric]:
+    """Return the evaluations that have both metrics, and the metrics."""
+    rows = [
+        {"method": method.grid, "seed": run.seed, "learning_rate": run.rate, "epoch": epoch,
+         "run": str(run.folders.main), **evaluation.values(comparison.worst_share)}
+        for method in comparison.methods
+        for run in method.runs
+        for epoch, evaluation in [*run.checkpoints.items(), (None, run.evaluation)]
+        if epoch != 0  # where nothing has been unlearned
+    ]  # fmt: skip
+    table = pd.DataFrame(rows).astype({"seed": "Int64", "epoch": float, "learning_rate": float})
+    held = _chosen("--utility", utility, UTILITIES, set(table))
+    kept = _chosen("--left", left, (*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE), set(table))
+    if held.better != "higher" or not kept.better:
+        raise NothingToCompareError(
+            f"--utility {held.key} --left {kept.key}: more of the first must be better, and it must be known whether "
+            "more or less of the second is: use metrics such as model_utility and extraction_strength"
+        )
+    table = table.assign(utility=table[held.key], left=table[kept.key].map(kept.scaled))
+    table["cost"] = -kept.gain(table["left"], 0.0)
+    table = table[["method", "seed", "learning_rate", "epoch", "run", "utility", "left", "cost"]]
+    table = table[np.isfinite(table[["utility", "cost"]]).all(axis=1)].reset_index(drop=True)
+    if table.empty:
+        raise NothingToCompareError(f"no evaluation has both {held.key} and {kept.key}: choose by --utility and --left")
+    return table, held, kept
+
+
+def _chosen(option: str, key: str | None, usual: Sequence[str], offered: set[str]) -> Metric:
+    if (chosen := key or next((it for it in usual if it in offered), None)) in offered:
+        return metric(str(chosen))
+    raise NothingToCompareError(f"{option} {key or ''}: it is in none of the evaluations: {known(key or '', offered)}")
+
+
+def _round_levels(baseline: Sequence[pd.DataFrame]) -> list[float]:
+    """Return a few round levels along the front of every seed of the baseline, or else the highest that all reach."""
+    lowest = max(front["utility"].iloc[0] for front in baseline)
+    highest = min(front["utility"].iloc[-1] for front in baseline)
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(lowest, highest), highest)
+    inside = [float(f"{it:.6g}") for it in ticks if lowest <= it <= highest]
+    return inside or [math.floor(highest * 1000) / 1000]
+
+
+def _outside(table: pd.DataFrame) -> list[str]:
+    """Return which levels lie outside what was measured."""
+    cases = (
+        (table["value"].isna(), "not reached, because no evaluation keeps as much utility"),
+        (table["below"], "below all evaluations: the value is that of the lowest, and less may be left with less"),
+    )
+    lines = []
+    for outside, reason in cases:
+        by_level = table[outside].groupby("level")[["method", "seed"]].agg(list)
+        for level, methods, seeds in by_level.itertuples():
+            names = [f"{method} (seed {seed})" for method, seed in zip(methods, seeds, strict=True)]
+            lines.append(f"{level:g} is {reason}: {shortened(names, 6)}")
+    return lines
+
+
+def _edges(points: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """Return where the best learning rate is at the edge of those that were tried, so that it may be no best."""
+    lines: list[str] = []
+    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for method, own in points.groupby("method", sort=False):
+        tried = own.groupby("seed")["learning_rate"].agg(lambda it: _list(it.dropna()))
+        if tried.nunique() > 1:
+            told = "; ".join(f"{rates or 'unknown'} (seed {seed})" for seed, rates in tried.items())
+            lines.append(f"{method} has other learning rates in other seeds: {told}")
+        best = table[(table["method"] == method) & table["value"].notna()].groupby("learning_rate")["level"].agg(_list)
+        if own["learning_rate"].nunique() < 2:
+            lines.append(f"EDGE: {method} has no second learning rate, so its best one is unknown")
+            continue
+        for edge, rate in (("lowest", own["learning_rate"].min()), ("highest", own["learning_rate"].max())):
+            edges[edge] += [f"{method} with {rate:g} at {best[rate]}"] if rate in best else []
+    return [
+        *lines,
+        *(
+            f"EDGE: the best learning rate is the {edge} one tried, so it may be no best: {'; '.join(cases)}"
+            for edge, cases in edges.items()
+            if cases
+        ),
+    ]
+
+
+def _list(numbers: pd.Series) -> str:
+    return ", ".join(f"{it:g}" for it in sorted(set(numbers)))
