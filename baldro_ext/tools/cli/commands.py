@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import sys
@@ -42,7 +43,10 @@ def names(text: str) -> tuple[str, ...]:
 def numbers(text: str, option: str, kind: type[_Number] = int) -> tuple[_Number, ...]:
     """Return the numbers in a list such as `0,1`; a wrong one ends the command with exit code 2."""
     try:
-        return tuple(kind(name) for name in names(text))
+        found = tuple(kind(name) for name in names(text))
+        if all(map(math.isfinite, found)):
+            return found
+        raise ValueError
     except ValueError:
         what, example = ("whole numbers", "0,1,2") if kind is int else ("numbers", "0.4,0.5")
         raise typer.BadParameter(f"{text!r} is not a list of {what}; use {example}", param_hint=option) from None

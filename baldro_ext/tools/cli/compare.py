@@ -55,16 +55,15 @@ def compare(
     """Put finished runs side by side: table, pictures, report.
 
     Reads what the framework's train.py and eval.py and `baldro run` wrote, groups runs that differ in the seed alone,
-    and compares each method with a baseline. Writes comparison.{md,csv,tex,json}, the pictures and report.html into
-    a folder. Nothing in the runs is changed.
+    and compares each method with a baseline; with --levels also at equal utility, over all learning rates and epochs.
+    Writes comparison.{md,csv,tex,json}, the pictures and report.html into a folder. Nothing in the runs is changed.
 
     \b
     Examples:
       baldro compare saves
       baldro compare 'saves/unlearn/*_BalDRO_*' saves/unlearn/NPO --baseline NPO --out report
       baldro compare saves --metric forget_Q_A_Prob.worst --metric model_utility --worst-share 0.05
-
-      baldro compare saves --levels 0.4,0.5 --utility model_utility --left extraction_strength
+      baldro compare saves --levels 0.4,0.5 --left extraction_strength
 
     \b
     Exit codes: 1 a file of a run is broken or the folder cannot be written, 2 no such run, metric or baseline,

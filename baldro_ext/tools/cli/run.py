@@ -134,7 +134,9 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     labels = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
     labels += [f"{method.label}_relearned_seed*" for method in study.methods if study.relearn]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
-    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {' '.join(f'{folder}/{name}' for name in labels)}")
+    paths = " ".join(f"{folder}/{name}" for name in labels)
+    rates = any("learning_rate=" in override for method in study.methods for override in method.overrides)
+    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {paths}{' --levels auto' * rates}")
 
 
 def _checkout(given: Path | None) -> Path:

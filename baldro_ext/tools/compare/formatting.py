@@ -39,7 +39,7 @@ def mean_and_spread(mean: float, spread: tuple[float, ...], n: int, seeds: int) 
         return ABSENT
     text = number(mean)
     if len(spread) == 2:
-        text += f" [{number(spread[0])}, {number(spread[1])}]" * (n > 1)
+        text += f" [{number(spread[0])}, {number(spread[1])}]" if n > 1 else ""
     elif not math.isnan(sd := spread[0]):
         rounded = f"{sd:.{len(text.partition('.')[2])}f}"
         # A deviation that would be rounded to 0 has as many decimals as it needs.
