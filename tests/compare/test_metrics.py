@@ -19,8 +19,6 @@ from baldro_ext.tools.compare.metrics import default_metrics, metric
         ("privleak", "zero"),
         ("arc_easy/acc", "higher"),
         ("wikitext/word_perplexity", "lower"),
-        # Evenly remembered is even, too; and nothing is claimed about an unknown metric.
-        ("forget_Q_A_Prob.variation", ""),
         ("something_new", ""),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -102,12 +101,6 @@ def test_a_missing_picture_is_explained(workspace: Workspace, tmp_path: Path) ->
     workspace.run("a")
     run(app, ["compare", str(workspace.folder), "--out", str(tmp_path / "out")])
     assert re.search(r"Not drawn: .*eval_strategy=epoch", (tmp_path / "out/report.html").read_text())
-
-
-def test_json_is_all_that_is_printed(workspace: Workspace, tmp_path: Path) -> None:
-    workspace.run("a", seed=4)
-    result = run(app, ["compare", str(workspace.folder), "--json", "--out", str(tmp_path / "out")])
-    assert json.loads(result.stdout) == json.loads((tmp_path / "out/comparison.json").read_text())
 
 
 def test_mixed_runs_end_with_4_and_write_nothing(workspace: Workspace, tmp_path: Path) -> None:

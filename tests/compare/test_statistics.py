@@ -1,63 +1,53 @@
-"""Paired tests against formulas written differently: in mpmath, and by brute force."""
+"""Intervals and paired gains against formulas written differently."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
+from typing import Any
 
 import mpmath
 import pandas as pd
 import pytest
 
-from baldro_ext.tools.compare.statistics import paired
-
-SEVEN = [0.5, 0.4, 0.3, -0.2, 0.6, 0.1, 0.25]
+from baldro_ext.tools.compare.statistics import interval, paired
 
 
-@pytest.mark.parametrize("values", [[0.1, 0.2, 0.4], [-1.0, 2.0], SEVEN])
-def test_paired_t_is_the_integral_of_students_density(values: list[float]) -> None:
-    n = len(values)
-    t = statistics.mean(values) / (statistics.stdev(values) / math.sqrt(n))
-    expected = mpmath.betainc((n - 1) / 2, 0.5, 0, (n - 1) / (n - 1 + t * t), regularized=True)
-    assert paired(pd.Series(values)).p_t == pytest.approx(float(expected), rel=1e-9)
-
-
-def test_wilcoxon_is_the_share_of_signs_that_are_as_extreme() -> None:
-    ranks = [sorted(map(abs, SEVEN)).index(abs(v)) + 1 for v in SEVEN]
-
-    def distance(signs: tuple[bool, ...]) -> float:
-        return abs(sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign) - sum(ranks) / 2)
-
-    seen = distance(tuple(v > 0 for v in SEVEN))
-    signs = list(itertools.product((True, False), repeat=len(SEVEN)))
-    expected = sum(distance(one) >= seen for one in signs) / len(signs)
-    assert paired(pd.Series(SEVEN)).p_wilcoxon == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("n", "tested"), [(5, False), (6, True)])
-def test_wilcoxon_is_left_out_where_it_cannot_fall_below_one_in_twenty(n: int, tested: bool) -> None:
-    result = paired(pd.Series([1.0 + 0.1 * seed for seed in range(n)]))
-    assert (result.p_wilcoxon is not None) == tested == (2 / 2**n < 0.05)
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.4, 0.2], [0.5, 0.4, 0.3, -0.2, 0.6, 0.1, 0.25]])
+def test_the_interval_holds_95_percent_of_students_density(values: list[float]) -> None:
+    n, (low, high) = len(values), interval(pd.Series(values))
+    assert (low + high) / 2 == pytest.approx(statistics.mean(values))
+    t = (high - low) / 2 / (statistics.stdev(values) / math.sqrt(n))
+    outside = mpmath.betainc((n - 1) / 2, 0.5, 0, (n - 1) / (n - 1 + t * t), regularized=True)
+    assert float(outside) == pytest.approx(0.05, rel=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("gains", "note"),
+    ("values", "ends"),
     [
-        ([], "no common seed"),
-        ([0.1], "one common seed"),
-        ([0.0, 0.0], "equal differences"),
-        ([0.1, 0.1, 0.1], "equal differences"),
-        ([0.1, math.inf], "logarithm"),
-        ([0.1, math.nan], "logarithm"),
+        ([0.3, 0.1, 0.2], (0.1, 0.3)),
+        ([0.3], (0.3, 0.3)),
+        ([0.2] * 4, (0.2, 0.2)),
+        ([], (math.nan, math.nan)),
+        ([0.1, -math.inf], (math.nan, math.nan)),
     ],
 )
-def test_no_test_without_evidence(gains: list[float], note: str) -> None:
-    result = paired(pd.Series(gains, dtype=float))
-    assert (result.p_t, result.p_wilcoxon) == (None, None)
-    assert note in result.note
+def test_the_interval_of_few_values_is_their_own(values: list[float], ends: tuple[float, float]) -> None:
+    assert interval(pd.Series(values, dtype=float)) == pytest.approx(ends, nan_ok=True)
 
 
-def test_seeds_in_which_a_method_is_better_are_counted() -> None:
-    result = paired(pd.Series({2: 0.3, 0: -0.1, 1: 0.2, 5: 0.0}))
-    assert (result.pairs, result.better, result.worse, result.gain) == (4, 2, 1, pytest.approx(0.1))
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ({}, {"pairs": 0, "gain": math.nan, "mark": ""}),
+        ({0: 0.1}, {"pairs": 1, "gain": 0.1, "better": 1, "mark": "(better)"}),
+        ({0: 0.0, 1: 0.0}, {"gain": 0.0, "better": 0, "worse": 0, "mark": ""}),
+        ({0: -0.1, 1: -0.3}, {"gain": -0.2, "gain_low": -0.3, "gain_high": -0.1, "worse": 2, "mark": "worse"}),
+        ({0: 0.1, 1: math.inf}, {"pairs": 2, "gain": math.nan, "better": 2, "mark": ""}),
+        ({2: 0.3, 0: -0.1, 1: 0.2, 5: 0.0}, {"pairs": 4, "better": 2, "worse": 1, "gain": 0.1, "mark": "(better)"}),
+    ],
+)
+def test_gains_are_counted_seed_by_seed(gains: dict[int, float], expected: dict[str, Any]) -> None:
+    row = paired(pd.Series(gains, dtype=float))
+    for key, value in expected.items():
+        assert row[key] == (value if isinstance(value, str) else pytest.approx(value, nan_ok=True)), key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -32,7 +31,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for tables, pictures and the report.")] = Path("comparison"),
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Metric to show, repeatable; with .worst, .largest or .variation of its samples."),
+        typer.Option(help="Metric to show, repeatable; with .worst or .largest of its samples."),
     ] = None,
     worst_share: Annotated[float, typer.Option(help="Share of the samples that counts as worst.")] = 0.1,
     levels: Annotated[
@@ -50,7 +49,6 @@ def compare(
         Path | None,
         typer.Option(help="CSV file with numbers of others to show below: method, metric, value[, seed, source]."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Put finished runs side by side: table, pictures, report.
 
@@ -77,11 +75,10 @@ def compare(
         asked = bool(levels or utility or left)
         at = numbers(levels.replace("auto", ""), "--levels", float) if asked else None
         comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed, published, at, utility, left)
-        if not as_json:
-            typer.echo(text(comparison, shutil.get_terminal_size((120, 24)).columns))
+        typer.echo(text(comparison, shutil.get_terminal_size((120, 24)).columns))
         try:
-            content = save(comparison, out, command=shlex.join(["baldro", *sys.argv[1:]]))
+            save(comparison, out, command=shlex.join(["baldro", *sys.argv[1:]]))
         except OSError as error:
             typer.echo(f"Error: {error}\nChoose another folder with --out", err=True)
             raise typer.Exit(1) from None
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False) if as_json else f"\nReport: {out / 'report.html'}")
+    typer.echo(f"\nReport: {out / 'report.html'}")

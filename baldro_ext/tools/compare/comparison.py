@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from baldro_ext.suggest import known, shortened
@@ -23,9 +21,10 @@ from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, by_grid, g
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
 from baldro_ext.tools.compare.published import read_published
 from baldro_ext.tools.compare.run import RunResult, read_run
-from baldro_ext.tools.compare.statistics import Paired, interval, paired
+from baldro_ext.tools.compare.statistics import interval, paired
 from baldro_ext.tools.files import sha256
 
+_COLUMNS = {"method": str, "seed": "Int64", "learning_rate": float, "run": str, "epoch": float}
 OWN_BASE = "base"
 """As a baseline: compare each BalDRO method with the plain trainer of its forget loss."""
 
@@ -37,7 +36,8 @@ class Comparison:
     Attributes:
         methods: In the order of tables and pictures.
         metrics: Those to show.
-        table: One row per run and metric, with columns method, seed, run (its folder), metric and value; all metrics.
+        evaluations: One row per evaluation, with columns method, seed, learning_rate, run (its folder), epoch (none for
+            the final one), and a column per metric.
         baselines: For each method that has one, the label of its baseline.
         worst_share: Share of the samples that counts as worst.
         before: Evaluation of the model before unlearning, if found.
@@ -52,7 +52,7 @@ class Comparison:
 
     methods: tuple[Method, ...]
     metrics: tuple[Metric, ...]
-    table: pd.DataFrame
+    evaluations: pd.DataFrame
     baselines: dict[str, str]
     worst_share: float
     before: Evaluation | None
@@ -73,28 +73,33 @@ class Comparison:
         return [run for method in self.methods for run in method.runs]
 
     @cached_property
+    def table(self) -> pd.DataFrame:
+        """Return the final values: a row per run and metric, with columns method, seed, run, metric and value."""
+        final = self.evaluations[self.evaluations["epoch"].isna()].drop(columns=["epoch", "learning_rate"])
+        return final.melt(["method", "seed", "run"], var_name="metric").dropna(subset="value")
+
+    @cached_property
     def summary(self) -> pd.DataFrame:
         """Return one row per metric to show and method, with these columns.
 
         mean, sd, n: over seeds, of log10 where the metric is logarithmic; sd divides by n - 1
         low, high: `statistics.interval` of the mean
         baseline: a label, or `None`
-        pairs, gain, better, worse, p_t, p_wilcoxon, note, mark: `statistics.Paired` for method and baseline
+        pairs, gain, gain_low, gain_high, better, worse, mark: `statistics.paired` for method and baseline
         """
         rows = []
         for shown, method in itertools.product(self.metrics, self.methods):
             values, baseline = self.values(method.label, shown), self.baselines.get(method.label)
             row = {"metric": shown.key, "method": method.label, "mean": values.mean(), "sd": _sd(values)}
             row |= dict(zip(("low", "high"), interval(values), strict=True))
-            row |= {"n": len(values), "baseline": baseline, "note": "", "mark": ""}
+            row |= {"n": len(values), "baseline": baseline, "mark": ""}
             theirs = self.values(baseline, shown) if baseline and shown.better else values.iloc[:0]
             if len(values) and len(theirs):
                 own, other = (it[it.index.notna()] for it in (values, theirs))
-                test = paired(shown.gain(*own.align(other, join="inner")))
-                row |= dataclasses.asdict(test) | {"mark": test.mark}
+                row |= paired(shown.gain(*own.align(other, join="inner")))
             rows.append(row)
-        columns = [*rows[0], *(it.name for it in dataclasses.fields(Paired) if it.name not in rows[0])]
-        return pd.DataFrame(rows, columns=columns).set_index(["metric", "method"])
+        columns = dict.fromkeys([*rows[0], *paired(pd.Series(dtype=float))])
+        return pd.DataFrame(rows, columns=list(columns)).set_index(["metric", "method"])
 
     def values(self, label: str, shown: Metric) -> pd.Series:
         """Return a method's values by seed, on the scale on which the metric is averaged."""
@@ -160,11 +165,11 @@ def compare(
         )
     baselines, alone = _baselines(methods, baseline)
     methods = in_order(methods, next(iter(baselines.values()), None))
-    table = _table(methods, worst_share)
+    evaluations = _evaluations(methods, worst_share)
     comparison = Comparison(
         methods=tuple(methods),
-        metrics=_metrics(table, metrics),
-        table=table,
+        metrics=_metrics(evaluations, metrics),
+        evaluations=evaluations,
         baselines=baselines,
         worst_share=worst_share,
         before=before,
@@ -250,18 +255,19 @@ def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
     return labels[0] if len(labels) == 1 else None
 
 
-def _table(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:
+def _evaluations(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:
     rows = [
-        (method.label, run.seed, str(run.folders.main), key, value)
+        {"method": method.label, "seed": run.seed, "learning_rate": run.rate, "run": str(run.folders.main),
+         "epoch": epoch, **evaluation.values(worst_share)}
         for method in methods
         for run in method.runs
-        for key, value in run.evaluation.values(worst_share).items()
-    ]
-    return pd.DataFrame(rows, columns=["method", "seed", "run", "metric", "value"]).astype({"seed": "Int64"})
+        for epoch, evaluation in [*run.checkpoints.items(), (None, run.evaluation)]
+    ]  # fmt: skip
+    return pd.DataFrame(rows).astype(_COLUMNS)
 
 
-def _metrics(table: pd.DataFrame, wanted: Sequence[str]) -> tuple[Metric, ...]:
-    offered = set(table["metric"])
+def _metrics(evaluations: pd.DataFrame, wanted: Sequence[str]) -> tuple[Metric, ...]:
+    offered = set(evaluations[evaluations["epoch"].isna()].dropna(axis="columns", how="all")) - set(_COLUMNS)
     for key in wanted:
         if key not in offered:
             raise NothingToCompareError(f"--metric {key} is in none of the evaluations: {known(key, offered)}")

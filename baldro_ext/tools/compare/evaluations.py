@@ -38,15 +38,13 @@ class Evaluation:
     absent: dict[str, str] = field(default_factory=dict)
 
     def values(self, worst_share: float) -> dict[str, float]:
-        """Return all values: the aggregates, and `.worst`, `.largest` and `.variation` of per-sample metrics."""
+        """Return all values: the aggregates, and `.worst` and `.largest` of per-sample metrics."""
         values: dict[str, float] = {}
         for key, samples in self.samples.items():
             # The worst samples of a metric that should be high are those with the smallest values.
             sign = -1.0 if metric(key).better == "higher" else 1.0
             balance = forget_balance((sign * samples).to_dict(), worst_share)
             values |= {f"{key}.worst": sign * balance.worst_mean, f"{key}.largest": sign * balance.largest}
-            if balance.variation is not None:
-                values[f"{key}.variation"] = abs(balance.variation)
         return values | self.aggregates
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from baldro_ext.tools import files
 from baldro_ext.tools.compare import plots, report
 from baldro_ext.tools.compare.comparison import Comparison
-from baldro_ext.tools.compare.formatting import notes, number, oriented, results, tests
+from baldro_ext.tools.compare.formatting import gains, notes, number, oriented, results
 from baldro_ext.tools.compare.metrics import Metric
 
 _BOLD, _END = "\ue000", "\ue001"  # private signs, which no name from outside keeps
@@ -49,7 +49,7 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
 def markdown(comparison: Comparison, pictures: Sequence[plots.Picture] = ()) -> str:
     """Return table, tests, notes and links to the pictures as Markdown."""
     parts = [_pipe(oriented(results(comparison)))]
-    if len(paired := tests(comparison)):
+    if len(paired := gains(comparison)):
         parts.append(_pipe(paired))
     parts.append("\n".join(f"- {_plain(line)}" for line in notes(comparison)))
     parts += [

@@ -9,9 +9,10 @@ import pandas as pd
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.comparison import Comparison
-from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM, WILCOXON_FROM
+from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM
 
 ABSENT = "-"
+_FEW_SEEDS = 6  # from here on all of them agree by chance in less than one case of twenty
 _SMALLEST_LOG10 = math.log10(5e-324)  # smaller p-values are rounded to 0
 
 
@@ -88,22 +89,19 @@ def oriented(table: pd.DataFrame) -> pd.DataFrame:
     return table if len(table) > len(table.columns) - 1 else table.T
 
 
-def tests(comparison: Comparison) -> pd.DataFrame:
-    """Return the paired tests as strings, a row per metric and method with a baseline."""
-    summary = comparison.summary.dropna(subset="pairs").reset_index()
-    table = pd.DataFrame(
+def gains(comparison: Comparison) -> pd.DataFrame:
+    """Return each method against its baseline as strings, a row per metric and method with one."""
+    summary = comparison.summary.query("pairs > 0").reset_index()
+    rows = list(summary.itertuples())
+    return pd.DataFrame(
         {
             "metric": summary["metric"].map({it.key: it.title(comparison.worst_share) for it in comparison.metrics}),
             "method": summary["method"],
             "against": summary["baseline"],
-            "gain": summary["gain"].map(number),
-            "better in": [f"{row.better:.0f} of {row.pairs:.0f}" for row in summary.itertuples()],
-            "p (t-test)": summary["p_t"].map(_p_value),
-            "p (Wilcoxon)": summary["p_wilcoxon"].map(_p_value),
-            "note": summary["note"],
+            "gain": [mean_and_spread(it.gain, (it.gain_low, it.gain_high), it.pairs, it.pairs) for it in rows],
+            "better in": [f"{row.better:.0f} of {row.pairs:.0f}" for row in rows],
         }
     ).set_index("metric")
-    return table if summary["note"].any() else table.drop(columns="note")
 
 
 def notes(comparison: Comparison, marks: bool = True) -> list[str]:
@@ -128,14 +126,9 @@ def notes(comparison: Comparison, marks: bool = True) -> list[str]:
             f"better, worse: than {' or '.join(sorted(grids if same else labels))}{same} in each of at least two "
             "common seeds; (better), (worse): on average, or with one seed; no word: the shown digits are the same."
         )
-    pairs = comparison.summary.loc[comparison.summary["p_t"].notna(), "pairs"]
-    if len(pairs):
-        if (fewest := int(pairs.min())) < WILCOXON_FROM:
-            lines.append(
-                f"{fewest} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases, and cannot show that "
-                f"differences are normal, as the t-test assumes. Wilcoxon's test needs {WILCOXON_FROM} seeds."
-            )
-        lines.append(f"p-values are not corrected for the number of tests, {len(pairs)}.")
+    pairs = comparison.summary["pairs"].replace(0, math.nan).dropna()
+    if 1 < (fewest := pairs.min()) < _FEW_SEEDS:
+        lines.append(f"{fewest:.0f} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases.")
     if any(it.logarithmic for it in comparison.metrics):
         lines.append("log10: averaged and compared as logarithm, because values span many orders of magnitude.")
     return [*lines, *_about_published(comparison), *comparison.notes]
@@ -155,7 +148,3 @@ def text(comparison: Comparison, width: int = 120) -> str:
     table = oriented(results(comparison)).to_string(line_width=width)
     above = text(comparison.fronts.comparison, width) + "\n\n" if comparison.fronts else ""
     return f"{above}{table}\n\n" + "\n".join(notes(comparison))
-
-
-def _p_value(value: float) -> str:
-    return ABSENT if math.isnan(value) else f"{value:.2g}"

@@ -87,23 +87,22 @@ def fronts(comparison: Comparison, levels: Sequence[float], utility: str | None,
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     at_levels = dataclasses.replace(
         comparison, methods=tuple(by_grid(comparison.methods)), metrics=metrics, baselines=baselines, intervals=True,
-        table=table.dropna(subset="value")[["method", "seed", "run", "metric", "value"]], before=None, retain=None,
+        evaluations=_wide(table), before=None, retain=None,
         mixed=(), unfair=(), published=comparison.published.iloc[:0], notes=(*_outside(table), *_edges(points, table)),
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 
 
+def _wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per method and seed, and a column per metric, as `Comparison.evaluations`."""
+    wide = table.pivot(index=["method", "seed", "run"], columns="metric", values="value").reset_index()
+    return wide.assign(epoch=math.nan, learning_rate=math.nan)
+
+
 def _points(comparison: Comparison, utility: str | None, left: str | None) -> tuple[pd.DataFrame, Metric, Metric]:
     """Return the evaluations that have both metrics, and the metrics."""
-    rows = [
-        {"method": method.grid, "seed": run.seed, "learning_rate": run.rate, "epoch": epoch,
-         "run": str(run.folders.main), **evaluation.values(comparison.worst_share)}
-        for method in comparison.methods
-        for run in method.runs
-        for epoch, evaluation in [*run.checkpoints.items(), (None, run.evaluation)]
-        if epoch != 0  # where nothing has been unlearned
-    ]  # fmt: skip
-    table = pd.DataFrame(rows).astype({"seed": "Int64", "epoch": float, "learning_rate": float})
+    table = comparison.evaluations[comparison.evaluations["epoch"] != 0]  # where nothing has been unlearned
+    table = table.assign(method=table["method"].map({it.label: it.grid for it in comparison.methods}))
     held = _chosen("--utility", utility, UTILITIES, set(table))
     kept = _chosen("--left", left, (*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE), set(table))
     if held.better != "higher" or not kept.better:

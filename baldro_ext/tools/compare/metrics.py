@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-STATISTICS = ("worst", "largest", "variation")
+STATISTICS = ("worst", "largest")
 """Statistics of the per-sample values, written behind a metric's name: `forget_Q_A_Prob.worst`."""
 UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
@@ -53,7 +53,7 @@ class Metric:
     """One metric of a comparison.
 
     Attributes:
-        key: As in the framework's summary, or with `.worst`, `.largest`, `.variation` a statistic of its samples.
+        key: As in the framework's summary, or with `.worst` or `.largest` a statistic of its samples.
         better: `lower`, `higher`, `zero` for nearer to zero, or empty where no direction is known to be better.
         words: Name in words.
     """
@@ -90,10 +90,9 @@ class Metric:
 
 def metric(key: str) -> Metric:
     """Return what is known about a metric."""
-    base, statistic = _parts(key)
+    base, _ = _parts(key)
     known = next((it[1:] for it in _KNOWN if re.fullmatch(it[0], base)), ("", base))
-    # A model that remembers everything equally well has no variation either, so there is no better direction.
-    return Metric(key, "" if statistic == "variation" else known[0], known[1])
+    return Metric(key, *known)
 
 
 def default_metrics(known: set[str]) -> list[str]:

@@ -107,7 +107,7 @@ def trade_off(comparison: Comparison) -> Figure:
     Raises:
         MissingDataError: No run has per-sample values together with a utility.
     """
-    values = comparison.table.pivot(index=["method", "run"], columns="metric", values="value")
+    values = comparison.evaluations[comparison.evaluations["epoch"].isna()].set_index(["method", "run"])
     utility = next((key for key in UTILITIES if key in values), "")
     worst = next((f"{key}.worst" for key in PER_SAMPLE if f"{key}.worst" in values), "")
     points = values.reindex(columns=[utility, worst]).dropna()
@@ -193,14 +193,8 @@ def curves(comparison: Comparison) -> Figure:
     Raises:
         MissingDataError: No training was evaluated at two of its epochs.
     """
-    rows = [
-        {"method": method.label, "run": run.name, "epoch": epoch, **evaluation.values(comparison.worst_share)}
-        for method in comparison.methods
-        for run in method.runs
-        if len(run.checkpoints) > 1
-        for epoch, evaluation in run.checkpoints.items()
-    ]
-    table = pd.DataFrame(rows)
+    table = comparison.evaluations.dropna(subset="epoch")
+    table = table[table.groupby("run")["epoch"].transform("size") > 1].dropna(axis="columns", how="all")
     key = next((key for key in PER_SAMPLE if f"{key}.worst" in table), "")
     if not key:
         raise MissingDataError(

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from baldro_ext.tools.compare.comparison import Comparison
-from baldro_ext.tools.compare.formatting import ABSENT, notes, oriented, results, tests
+from baldro_ext.tools.compare.formatting import ABSENT, gains, notes, oriented, results
 from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.plots import Picture
 
@@ -25,7 +25,7 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         results=oriented(results(comparison)),
-        tests=tests(comparison),
+        gains=gains(comparison),
         levels=oriented(results(comparison.fronts.comparison)) if comparison.fronts else None,
         level_notes=notes(comparison.fronts.comparison) if comparison.fronts else (),
         notes=notes(comparison)[len(comparison.mixed) + len(comparison.unfair) :],
