@@ -268,3 +268,16 @@ def test_every_output_has_the_levels(workspace: Workspace, tmp_path: Path) -> No
 def test_levels_are_numbers(workspace: Workspace, levels: str) -> None:
     workspace.run("a")
     assert CliRunner().invoke(app, ["compare", str(workspace.unlearn), "--levels", levels]).exit_code == 2
+
+
+@pytest.mark.parametrize("baseline", [None, "NPO", "NPO learning_rate=2e-05", "base"])
+def test_methods_with_other_learning_rates_are_compared_at_equal_utility(
+    workspace: Workspace, baseline: str | None
+) -> None:
+    for trainer, rates in (("NPO", (1e-5, 2e-5)), ("BalDRO_DV", (4e-5, 8e-5))):
+        for rate in rates:
+            values = {"model_utility": 1 - 1e4 * rate, "extraction_strength": 0.5}
+            base = {"base": "NPO"} if trainer != "NPO" else {}
+            workspace.run(f"{trainer}{rate:g}", trainer, 0, aggregates=values, learning_rate=rate, **base)
+    comparison, _ = at_levels(workspace, [0.1, 0.5], baseline=baseline)
+    assert comparison.baselines == {"BalDRO_DV": "NPO"}

@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from baldro_ext.tools import palette
 from baldro_ext.tools.compare import Comparison, compare, plots
+from baldro_ext.tools.compare.pictures import draw
 from tests.compare.folders import STEPS_PER_EPOCH, Workspace, study
 
 NAMES = ["trade_off", "distribution", "curves"]
@@ -22,7 +23,7 @@ def comparison(finished: Path) -> Comparison:
 
 
 def test_a_whole_study_has_every_picture(comparison: Comparison) -> None:
-    pictures = plots.draw(comparison)
+    pictures = draw(comparison)
     assert [picture.name for picture in pictures] == NAMES
     assert all(set(picture.files) == {"png", "pdf"} and picture.caption for picture in pictures)
 
@@ -47,7 +48,7 @@ def test_no_text_leaves_its_picture(tmp_path: Path, trainers: tuple[str, ...]) -
 
 def test_a_picture_without_data_says_what_is_missing(workspace: Workspace) -> None:
     workspace.run("a", aggregates={"model_utility": None})
-    missing = {picture.name: picture.missing for picture in plots.draw(compare([workspace.unlearn]))}
+    missing = {picture.name: picture.missing for picture in draw(compare([workspace.unlearn]))}
     assert "model_utility" in missing["trade_off"]
     assert missing["distribution"] == ""
     assert "eval_strategy=epoch" in missing["curves"]
@@ -57,7 +58,7 @@ def test_general_abilities_alone_have_no_pictures(workspace: Workspace) -> None:
     path = workspace.folder / "e"
     path.mkdir(parents=True)
     (path / "LMEval_SUMMARY.json").write_text('{"mmlu/acc": 0.4}')
-    assert all(picture.missing and not picture.files for picture in plots.draw(compare([path])))
+    assert all(picture.missing and not picture.files for picture in draw(compare([path])))
 
 
 def test_the_trade_off_shows_seeds_means_and_the_baseline(comparison: Comparison) -> None:
@@ -107,8 +108,8 @@ def test_many_methods_have_a_panel_per_forget_loss_on_a_scale_of_its_own(workspa
             aggregates = {"model_utility": 0.1 + 0.2 * place + 0.01 * step}
             workspace.run(f"{name}{base}", f"{name}{base}", aggregates=aggregates, **settings)
     comparison = compare([workspace.unlearn])
-    for draw in (plots.trade_off, plots.distribution):
-        figure = draw(comparison)
+    for make in (plots.trade_off, plots.distribution):
+        figure = make(comparison)
         assert {axes.get_title(loc="left") for axes in figure.axes} == set(variants)
         shown = {words.get_text() for words in figure.legends[0].get_texts()}
         assert {*variants, "BalDRO_DV", "BalDRO_G", "BalDRO_G_late"} <= shown

@@ -76,9 +76,5 @@ def compare(
         at = numbers(levels.replace("auto", ""), "--levels", float) if asked else None
         comparison = compare(runs, baseline, metric or (), worst_share, allow_mixed, published, at, utility, left)
         typer.echo(text(comparison, shutil.get_terminal_size((120, 24)).columns))
-        try:
-            save(comparison, out, command=shlex.join(["baldro", *sys.argv[1:]]))
-        except OSError as error:
-            typer.echo(f"Error: {error}\nChoose another folder with --out", err=True)
-            raise typer.Exit(1) from None
+        save(comparison, out, command=shlex.join(["baldro", *sys.argv[1:]]))
     typer.echo(f"\nReport: {out / 'report.html'}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.run import RunResult
 from baldro_ext.tools.fairness import unfair_accumulation
+
+if TYPE_CHECKING:
+    from baldro_ext.tools.compare.comparison import Comparison
 
 _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
 
@@ -36,6 +39,19 @@ def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
             name = f"trainer.{key} within {method.label}"
             lines.append(_difference(name, known, lambda run, key=key: run.settings.get(key, "not set")))
     return [line for line in lines if line]
+
+
+def missing(comparison: Comparison) -> list[str]:
+    """Return which runs lack shown metrics, and why, and which have no seed."""
+    lines: list[str] = []
+    for run in comparison.runs:
+        values = set(comparison.table.loc[comparison.table["run"] == str(run.folders.main), "metric"])
+        if absent := [it.key for it in comparison.metrics if it.key not in values]:
+            reasons = [f"{key} ({run.evaluation.absent.get(key, 'not evaluated')})" for key in absent]
+            lines.append(f"{run.name} lacks {', '.join(reasons)}")
+    if seedless := [run.name for run in comparison.runs if run.seed is None]:
+        lines.append(f"in no test, because no seed is recorded: {shortened(seedless, 6)}")
+    return lines
 
 
 def unknown(runs: Iterable[RunResult]) -> list[str]:

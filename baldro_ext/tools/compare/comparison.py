@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from baldro_ext.suggest import known, shortened
@@ -17,7 +19,7 @@ from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
-from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, by_grid, group, in_order
+from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
 from baldro_ext.tools.compare.published import read_published
 from baldro_ext.tools.compare.run import RunResult, read_run
@@ -25,8 +27,6 @@ from baldro_ext.tools.compare.statistics import interval, paired
 from baldro_ext.tools.files import sha256
 
 _COLUMNS = {"method": str, "seed": "Int64", "learning_rate": float, "run": str, "epoch": float}
-OWN_BASE = "base"
-"""As a baseline: compare each BalDRO method with the plain trainer of its forget loss."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def compare(
 
     Args:
         folders: Of trainings or evaluations, folders that contain many, or patterns; one or several.
-        baseline: A method's label, `OWN_BASE`, or `None` for NPO or else the first method that is not BalDRO.
+        baseline: A method's label, `methods.OWN_BASE`, or `None` for NPO or else the first method that is not BalDRO.
         metrics: Keys such as `model_utility` or `forget_Q_A_Prob.worst`; empty for the usual ones.
         worst_share: Share of the samples that counts as worst, in (0, 1].
         allow_mixed: Compare runs that differ in what makes them comparable, and say so in every output.
@@ -163,14 +163,14 @@ def compare(
             + "".join(f"  {difference}\n" for difference in mixed)
             + "Name runs that agree, or compare them nevertheless with --allow-mixed"
         )
-    baselines, alone = _baselines(methods, baseline)
-    methods = in_order(methods, next(iter(baselines.values()), None))
+    pairs, alone = baselines(methods, baseline)
+    methods = in_order(methods, next(iter(pairs.values()), None))
     evaluations = _evaluations(methods, worst_share)
     comparison = Comparison(
         methods=tuple(methods),
         metrics=_metrics(evaluations, metrics),
         evaluations=evaluations,
-        baselines=baselines,
+        baselines=pairs,
         worst_share=worst_share,
         before=before,
         retain=retain,
@@ -178,13 +178,11 @@ def compare(
         unfair=tuple(checks.unfair(runs)),
         published=read_published(published),
     )
-    notes = (*remarks, *alone, *_missing(comparison), *checks.unknown(runs), *checks.versions(runs))
+    notes = (*remarks, *alone, *checks.missing(comparison), *checks.unknown(runs), *checks.versions(runs))
     comparison = dataclasses.replace(comparison, notes=notes)
-    return (
-        comparison
-        if levels is None
-        else dataclasses.replace(comparison, fronts=fronts(comparison, levels, utility, left))
-    )
+    if levels is None:
+        return comparison
+    return dataclasses.replace(comparison, fronts=fronts(comparison, baseline, levels, utility, left))
 
 
 def _without_references(runs: list[RunResult]) -> tuple[list[RunResult], Evaluation | None, Evaluation | None]:
@@ -226,35 +224,6 @@ def _finished(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[str]]:
     return finished, [f"left out: {left_out}"] if left_out else []
 
 
-def _baselines(methods: Sequence[Method], wanted: str | None) -> tuple[dict[str, str], list[str]]:
-    """Return the baseline by method, and remarks about methods that have none."""
-    labels = [method.label for method in methods]
-    if wanted == OWN_BASE and OWN_BASE not in labels:
-        pairs = {it.label: base for it in methods if it.base and (base := _partner(it, _named(methods, it.base)))}
-        alone = [method.label for method in methods if method.is_robust and method.label not in pairs]
-        return pairs, [f"no baseline for {', '.join(alone)}: no run of its own base"] if alone else []
-    if wanted is not None and not _named(methods, wanted):
-        raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
-    plain = [method for method in methods if not method.is_robust]
-    chosen = _named(methods, wanted or "NPO") or [method for method in plain if method.grid == plain[0].grid]
-    if not chosen:
-        return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
-    return {it.label: other for it in methods if it not in chosen and (other := _partner(it, chosen))}, []
-
-
-def _named(methods: Sequence[Method], name: str) -> list[Method]:
-    """Return the method with this label, or those of the grid with this name, or of the only one with this trainer."""
-    by_key = ([it for it in methods if getattr(it, key) == name] for key in ("label", "grid", "trainer"))
-    found: list[Method] = next(filter(None, by_key), [])
-    return found if len({it.grid for it in found}) == 1 else []
-
-
-def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
-    """Return the label of the baseline; of several learning rates the one with the method's own."""
-    labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].rate == method.runs[0].rate]
-    return labels[0] if len(labels) == 1 else None
-
-
 def _evaluations(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:
     rows = [
         {"method": method.label, "seed": run.seed, "learning_rate": run.rate, "run": str(run.folders.main),
@@ -274,15 +243,3 @@ def _metrics(evaluations: pd.DataFrame, wanted: Sequence[str]) -> tuple[Metric, 
     if not offered:
         raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
     return tuple(metric(key) for key in wanted or default_metrics(offered) or sorted(offered))
-
-
-def _missing(comparison: Comparison) -> list[str]:
-    lines: list[str] = []
-    for run in comparison.runs:
-        values = set(comparison.table.loc[comparison.table["run"] == str(run.folders.main), "metric"])
-        if absent := [it.key for it in comparison.metrics if it.key not in values]:
-            reasons = [f"{key} ({run.evaluation.absent.get(key, 'not evaluated')})" for key in absent]
-            lines.append(f"{run.name} lacks {', '.join(reasons)}")
-    if seedless := [run.name for run in comparison.runs if run.seed is None]:
-        lines.append(f"in no test, because no seed is recorded: {shortened(seedless, 6)}")
-    return lines

@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from baldro_ext.tools import files
-from baldro_ext.tools.compare import plots, report
+from baldro_ext.tools.compare import report
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.formatting import gains, notes, number, oriented, results
 from baldro_ext.tools.compare.metrics import Metric
+from baldro_ext.tools.compare.pictures import Picture, draw
 
 _BOLD, _END = "\ue000", "\ue001"  # private signs, which no name from outside keeps
 _LATEX_SIGNS = str.maketrans({
@@ -31,7 +32,7 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
         NotOursError: A file that baldro did not make is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
-    pictures, content = plots.draw(comparison), record(comparison, command)
+    pictures, content = draw(comparison), record(comparison, command)
     images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
     texts = {
         "comparison.md": markdown(comparison, pictures),
@@ -46,7 +47,7 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
     return content
 
 
-def markdown(comparison: Comparison, pictures: Sequence[plots.Picture] = ()) -> str:
+def markdown(comparison: Comparison, pictures: Sequence[Picture] = ()) -> str:
     """Return table, tests, notes and links to the pictures as Markdown."""
     parts = [_pipe(oriented(results(comparison)))]
     if len(paired := gains(comparison)):

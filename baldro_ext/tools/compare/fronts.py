@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from baldro_ext.suggest import known, shortened
 from baldro_ext.tools.compare.errors import NothingToCompareError
-from baldro_ext.tools.compare.methods import by_grid
+from baldro_ext.tools.compare.methods import baselines, by_grid
 from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, metric
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def cost_at(level: float, front: pd.DataFrame) -> float:
     return float(np.interp(level, front["utility"], front["cost"], right=math.nan))
 
 
-def fronts(comparison: Comparison, levels: Sequence[float], utility: str | None, left: str | None) -> Fronts:
+def fronts(
+    comparison: Comparison, baseline: str | None, levels: Sequence[float], utility: str | None, left: str | None
+) -> Fronts:
     """Return the methods of a comparison at equal utility; arguments as of `compare`.
 
     Raises:
@@ -69,9 +71,9 @@ def fronts(comparison: Comparison, levels: Sequence[float], utility: str | None,
     points, held, kept = _points(comparison, utility, left)
     groups = [(*key, own, pareto(own)) for key, own in points.groupby(["method", "seed"], dropna=False, sort=False)]
     points["front"] = points.index.isin([place for *_, front in groups for place in front.index])
-    labels = {label: comparison[label].grid for label in [*comparison.baselines, *comparison.baselines.values()]}
-    baselines = {labels[it]: labels[other] for it, other in comparison.baselines.items() if labels[it] != labels[other]}
-    first = next(iter(baselines.values()), points["method"].iloc[0])
+    methods, labels = by_grid(comparison.methods), {method.label: method.grid for method in comparison.methods}
+    pairs, alone = baselines(methods, labels.get(baseline, baseline) if baseline else None)
+    first = next(iter(pairs.values()), points["method"].iloc[0])
     levels = sorted(set(levels)) or _round_levels([front for method, *_, front in groups if method == first])
     name, words = (kept.title(comparison.worst_share, it).rstrip(" ↓↑→0") for it in ("", kept.words))
     metrics = tuple(
@@ -86,9 +88,9 @@ def fronts(comparison: Comparison, levels: Sequence[float], utility: str | None,
     ]  # fmt: skip
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     at_levels = dataclasses.replace(
-        comparison, methods=tuple(by_grid(comparison.methods)), metrics=metrics, baselines=baselines, intervals=True,
-        evaluations=_wide(table), before=None, retain=None,
-        mixed=(), unfair=(), published=comparison.published.iloc[:0], notes=(*_outside(table), *_edges(points, table)),
+        comparison, methods=tuple(methods), metrics=metrics, baselines=pairs, intervals=True,
+        evaluations=_wide(table), before=None, retain=None, mixed=(), unfair=(),
+        published=comparison.published.iloc[:0], notes=(*alone, *_outside(table), *_edges(points, table)),
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 
@@ -103,8 +105,9 @@ def _points(comparison: Comparison, utility: str | None, left: str | None) -> tu
     """Return the evaluations that have both metrics, and the metrics."""
     table = comparison.evaluations[comparison.evaluations["epoch"] != 0]  # where nothing has been unlearned
     table = table.assign(method=table["method"].map({it.label: it.grid for it in comparison.methods}))
-    held = _chosen("--utility", utility, UTILITIES, set(table))
-    kept = _chosen("--left", left, (*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE), set(table))
+    offered = set(table.columns) - {"method", "seed", "learning_rate", "run", "epoch"}
+    held = _chosen("--utility", utility, UTILITIES, offered)
+    kept = _chosen("--left", left, (*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE), offered)
     if held.better != "higher" or not kept.better:
         raise NothingToCompareError(
             f"--utility {held.key} --left {kept.key}: more of the first must be better, and it must be known whether "
@@ -120,9 +123,11 @@ def _points(comparison: Comparison, utility: str | None, left: str | None) -> tu
 
 
 def _chosen(option: str, key: str | None, usual: Sequence[str], offered: set[str]) -> Metric:
-    if (chosen := key or next((it for it in usual if it in offered), None)) in offered:
-        return metric(str(chosen))
-    raise NothingToCompareError(f"{option} {key or ''}: it is in none of the evaluations: {known(key or '', offered)}")
+    for name in (key,) if key else usual:
+        if name in offered:
+            return metric(name)
+    name = key or usual[0]
+    raise NothingToCompareError(f"{option} {name} is in none of the evaluations: {known(name, offered)}")
 
 
 def _round_levels(baseline: Sequence[pd.DataFrame]) -> list[float]:

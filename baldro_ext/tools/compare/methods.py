@@ -8,17 +8,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baldro_ext.tools.compare.errors import MixedRunsError
+from baldro_ext.suggest import known
+from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.fields import printable
 from baldro_ext.tools.compare.run import RunResult
 
 RATE_AND_EPOCHS = ("args.learning_rate", "args.num_train_epochs")
 """Settings in which the runs of one grid differ, besides the seed."""
+OWN_BASE = "base"
+"""As a baseline: compare each BalDRO method with the plain trainer of its forget loss."""
 _RATE_OR_EPOCHS = re.compile(r"[ _](?:lr|learning_rate[=-]|num_train_epochs[=-])[\d.e-]+")
 _UNSET = "unset"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """A method, with one run per seed.
 
@@ -100,6 +103,42 @@ def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:
     families = list(dict.fromkeys(method.family for method in methods))
     head = next((method.family for method in methods if method.label == first), None)
     return sorted(methods, key=lambda it: (it.family != head, families.index(it.family), it.is_robust))
+
+
+def baselines(methods: Sequence[Method], wanted: str | None) -> tuple[dict[str, str], list[str]]:
+    """Return the label of each method's baseline, and remarks about methods that have none.
+
+    Raises:
+        NothingToCompareError: The wanted baseline is none of the methods.
+    """
+    labels = [method.label for method in methods]
+    if wanted == OWN_BASE and OWN_BASE not in labels:
+        offered = {it: _named(methods, it.base or "") for it in methods if it.is_robust}
+    else:
+        if wanted is not None and not _named(methods, wanted):
+            raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
+        plain = [method for method in methods if not method.is_robust]
+        chosen = _named(methods, wanted or "NPO") or [method for method in plain if method.grid == plain[0].grid]
+        if not chosen:
+            return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
+        offered = {method: chosen for method in methods if method not in chosen}
+    partners = {method.label: _partner(method, others) for method, others in offered.items()}
+    alone = [label for label, partner in partners.items() if partner is None]
+    remarks = [f"no baseline for {', '.join(alone)}: no run of its base, or none with its learning rate"]
+    return {label: partner for label, partner in partners.items() if partner}, remarks if alone else []
+
+
+def _named(methods: Sequence[Method], name: str) -> list[Method]:
+    """Return the method with this label, or those of the grid with this name, or of the only one with this trainer."""
+    by_key = ([it for it in methods if getattr(it, key) == name] for key in ("label", "grid", "trainer"))
+    found: list[Method] = next(filter(None, by_key), [])
+    return found if len({it.grid for it in found}) == 1 else []
+
+
+def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
+    """Return the label of the baseline; of several learning rates the one with the method's own."""
+    labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].rate == method.runs[0].rate]
+    return labels[0] if len(labels) == 1 else None
 
 
 def _labels(runs: Sequence[RunResult]) -> list[str]:

@@ -5,10 +5,8 @@ They are small, in the project's colours, and legible in a column of a paper and
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +27,7 @@ from baldro_ext.tools.palette import GREY, colours
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.")
 _WIDTH = 4.6  # inches: on a screen of 390 px, 9.5 points are then 10 px
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5, "font.family": "DejaVu Sans", "axes.titlesize": 9.5, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": "#E6E6E6", "grid.linewidth": 0.7, "axes.edgecolor": "#8C8C8C", "legend.frameon": False,
@@ -39,66 +37,6 @@ _STYLE: dict[Any, Any] = {
 
 class MissingDataError(BaldroError):
     """The runs lack what a picture needs; the message says what."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of a report, or the reason why it is missing.
-
-    Attributes:
-        name: Of its files, without the ending.
-        title: What it shows.
-        caption: How to read it.
-        files: Its `png` and `pdf`; empty where the data are missing.
-        missing: The reason then, else empty.
-    """
-
-    name: str
-    title: str
-    caption: str
-    files: Mapping[str, bytes]
-    missing: str
-
-
-def draw(comparison: Comparison) -> list[Picture]:
-    """Return the three pictures of a report."""
-    share = f"{100 * comparison.worst_share:g}%"
-    pictures: list[tuple[Callable[[Comparison], Figure], str, str]] = [
-        (trade_off, f"What the worst {share} of the samples keep, against utility",
-         "Best is the lower right corner. Large marks are means over seeds, small ones the seeds; where their clouds "
-         "overlap, the order of the methods is not settled. Dotted lines go through the baseline: a method below the "
-         "horizontal one keeps less in its worst samples, one right of the vertical one has more utility."),
-        (distribution, "All samples, before and after",
-         f"Each curve gives the share of the samples above a value. The shaded band holds the worst {share}: methods "
-         "with the same mean can differ there. Samples of all seeds are pooled."),
-        (curves, "Worst samples and mean over the training",
-         f"Solid: mean of the worst {share}; dotted: mean of all samples. Bold lines are means over seeds. The "
-         "distance between solid and dotted is the imbalance."),
-    ]  # fmt: skip
-    if comparison.fronts:
-        caption = (
-            "Dots are evaluations, thin lines the front of each seed over learning rates and epochs, bold lines their "
-            "mean where every seed has one. Dotted lines are the levels of the table."
-        )
-        pictures.insert(0, (fronts, "What is left at equal utility", caption))
-    return [_picture(comparison, *picture) for picture in pictures]
-
-
-def _picture(comparison: Comparison, make: Callable[[Comparison], Figure], title: str, caption: str) -> Picture:
-    try:
-        figure = make(comparison)
-    except MissingDataError as error:
-        return Picture(make.__name__, title, caption, {}, str(error))
-    files = {"png": _rendered(figure, "png", Software=None), "pdf": _rendered(figure, "pdf", CreationDate=None)}
-    return Picture(make.__name__, title, caption, files, "")
-
-
-def _rendered(figure: Figure, kind: str, **stamp: None) -> bytes:
-    """Return a figure's file, without the stamp that would make it differ each time."""
-    output = io.BytesIO()
-    with rc_context(_STYLE):
-        figure.savefig(output, format=kind, metadata=stamp)
-    return output.getvalue()
 
 
 def trade_off(comparison: Comparison) -> Figure:
@@ -264,7 +202,7 @@ def _panels(
                 groups.setdefault(method.family if split else "", {})[method.label] = look
     columns = min(2, len(groups))
     rows = math.ceil(len(groups) / columns)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, height * rows + 0.7), dpi=200, layout="constrained")
         grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flatten()
         for axes, title in zip(grid, groups, strict=False):
@@ -280,7 +218,7 @@ def _labelled(figure: Figure, panels: _Panels, across: str, up: str) -> Figure:
     entries = {
         label: handle for axes, _ in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure.suptitle(up, x=0.01, ha="left", fontsize=9.5)
         panels[(len(panels) - 1) // 2 * 2][0].set_xlabel(across, loc="left")
         columns = min(2 if max(map(len, entries)) <= 26 else 1, len(entries))

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.formatting import ABSENT, gains, notes, oriented, results
 from baldro_ext.tools.compare.methods import Method
-from baldro_ext.tools.compare.plots import Picture
+from baldro_ext.tools.compare.pictures import Picture
 
 
 def render(comparison: Comparison, pictures: Sequence[Picture], command: str) -> str:
