@@ -108,6 +108,21 @@ def test_more_seeds_and_methods_later_run_only_what_is_new(runner: Runner) -> No
     assert calls(runner)[2:4] == ["unlearn BalDRO_G_seed0", "eval BalDRO_G_seed0"]
 
 
+def test_a_grid_of_learning_rates_goes_on_with_more_of_them(
+    runner: Runner, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    place = ["--folder", str(runner.folder), "--checkout", str(checkout), "--jobs", "16"]
+    for rates, labels in (("1e-4", ["lr1e-4"]), ("1e-4,2e-4", ["lr1e-4", "lr2e-4"])):
+        done = CliRunner().invoke(app, ["run", "NPO", "BalDRO_G", "--learning-rates", rates, "--seeds", "0,1", *place])
+        assert done.exit_code == 0, done.output
+        names = [
+            f"{method}_{label}_seed{seed}" for method in ("NPO", "BalDRO_G") for label in labels for seed in (0, 1)
+        ]
+        assert sorted(calls(runner)) == sorted(f"{mode} {name} 7" for name in names for mode in ("unlearn", "eval"))
+    assert "saves/eval/BalDRO_G_lr2e-4_seed* --levels auto" in done.stdout
+
+
 def test_a_failure_is_reported_with_its_reason_and_loses_nothing_else(runner: Runner) -> None:
     broken = study("bad=NPO:trainer.args.works=no", "NPO")
     failures, said = run(runner, broken)
@@ -318,6 +333,8 @@ def test_the_command_ends_with_1_and_a_table_of_failures(runner: Runner, checkou
         ["NPO", "--seeds", "a"],
         ["NPO", "--seeds", "-1"],
         ["NPO:trainer.args.seed=1", "--seeds", "0,1"],
+        ["NPO", "--learning-rates", "1e-4", "--set", "trainer.args.learning_rate=1e-5"],
+        ["NPO", "--learning-rates", "1e-4,1e-4"],
         ["BalDRO_DW"],
         ["BalDRO_DW", "--dry-run"],
         ["--checkout", "/nowhere"],

@@ -65,19 +65,13 @@ class Method:
         return cls(label, parts["trainer"], overrides)
 
     def at_rates(self, rates: tuple[str, ...], common: tuple[str, ...] = ()) -> tuple[Method, ...]:
-        """Return this method once per learning rate, labelled as in `NPO_lr2e-4`; itself if there is no rate.
-
-        Args:
-            rates: As they are typed, such as `2e-4`.
-            common: Overrides of all trainings.
+        """Return this method with each learning rate, labelled as in `NPO_lr2e-4`; itself if there is no rate.
 
         Raises:
-            StudyError: A rate is no positive decimal number or comes twice, or an override sets the rate, too.
+            StudyError: A rate is no positive decimal number, or it is set by an override, of all trainings or its own.
         """
-        if wrong := [rate for rate in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", rate) and float(rate))]:
+        if wrong := [it for it in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", it) and float(it))]:
             raise StudyError(f"--learning-rates: {wrong[0]!r} is not a learning rate: use decimals, as in 1e-4,2e-4")
-        if len({float(rate) for rate in rates}) < len(rates):
-            raise StudyError(f"--learning-rates {','.join(rates)}: one of them comes twice: name each once")
         twice = [it for it in (*common, *self.overrides) if it.lstrip("+~").partition("=")[0] == _RATE]
         if rates and twice:
             raise StudyError(f"{twice[0]!r} and --learning-rates both set the rate of {self.label}: use one of them")
