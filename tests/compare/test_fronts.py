@@ -281,3 +281,24 @@ def test_methods_with_other_learning_rates_are_compared_at_equal_utility(
             workspace.run(f"{trainer}{rate:g}", trainer, 0, aggregates=values, learning_rate=rate, **base)
     comparison, _ = at_levels(workspace, [0.1, 0.5], baseline=baseline)
     assert comparison.baselines == {"BalDRO_DV": "NPO"}
+
+
+def test_a_method_without_both_metrics_and_runs_without_a_seed_are_said(workspace: Workspace) -> None:
+    for name, values in (
+        ("NPO", {"model_utility": 0.5}),
+        ("x", {"model_utility": 0.5, "leak@10": 0.2}),
+        ("y", {"model_utility": 0.4, "leak@10": 0.1}),
+    ):
+        write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]}, values)
+    fronts = compare([workspace.folder], levels=(), left="forget_Q_A_Prob").fronts
+    assert fronts is not None
+    assert fronts.comparison.summary["n"].tolist() == [1, 1, 0]
+    with pytest.raises(NothingToCompareError, match="--left leak@10"):  # nobody knows which direction is better
+        compare([workspace.folder], levels=(), left="leak@10")
+    for name in ("x", "y"):
+        values = {"model_utility": 0.5, "task10/acc": 0.2}
+        write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]}, values)
+    fronts = compare([workspace.folder], levels=(), left="task10/acc").fronts
+    assert fronts is not None
+    assert fronts.comparison.metrics[0].key == "task10/acc at model_utility 0.5"
+    assert "NPO has no evaluation with both model_utility and task10/acc" in fronts.comparison.notes

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.tools.compare import Comparison, compare, plots
+from baldro_ext.tools.compare import Comparison, compare
+from baldro_ext.tools.compare.pictures import draw
 from tests.with_framework.conftest import MODEL, TRAIN, Framework
 
 pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]
@@ -68,4 +69,4 @@ def test_single_samples_are_known_from_before_the_first_step(comparison: Compari
 
 def test_every_picture_has_its_data_but_the_one_with_utility(comparison: Comparison) -> None:
     # Utility takes minutes to evaluate.
-    assert {picture.name for picture in plots.draw(comparison) if picture.missing} == {"trade_off"}
+    assert {picture.name for picture in draw(comparison) if picture.missing} == {"trade_off"}

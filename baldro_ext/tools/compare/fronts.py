@@ -73,9 +73,9 @@ def fronts(
     points["front"] = points.index.isin([place for *_, front in groups for place in front.index])
     methods, labels = by_grid(comparison.methods), {method.label: method.grid for method in comparison.methods}
     pairs, alone = baselines(methods, labels.get(baseline, baseline) if baseline else None)
-    first = next(iter(pairs.values()), points["method"].iloc[0])
+    first = next((it for it in pairs.values() if it in set(points["method"])), points["method"].iloc[0])
     levels = sorted(set(levels)) or _round_levels([front for method, *_, front in groups if method == first])
-    name, words = (kept.title(comparison.worst_share, it).rstrip(" ↓↑→0") for it in ("", kept.words))
+    name, words = (kept.title(comparison.worst_share, it).rpartition(" ")[0] for it in ("", kept.words))
     metrics = tuple(
         Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels
     )
@@ -87,10 +87,12 @@ def fronts(
         for level, shown in zip(levels, metrics, strict=True) for method, seed, own, front in groups
     ]  # fmt: skip
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
+    empty = [method.label for method in methods if method.label not in set(points["method"])]
+    absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=metrics, baselines=pairs, intervals=True,
         evaluations=_wide(table), before=None, retain=None, mixed=(), unfair=(),
-        published=comparison.published.iloc[:0], notes=(*alone, *_outside(table), *_edges(points, table)),
+        published=comparison.published.iloc[:0], notes=(*alone, *absent, *_outside(table), *_edges(points, table)),
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 

@@ -98,7 +98,7 @@ def fronts(comparison: Comparison) -> Figure:
             limit(values.min() - margin, values.max() + margin)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     down = {"lower": "down is better", "higher": "up is better", "zero": "nearer to 0 is better"}[it.left.better]
-    statistic = it.left.title(comparison.worst_share, it.left.words).rstrip(" ↓↑→0")
+    statistic = it.left.title(comparison.worst_share, it.left.words).rpartition(" ")[0]
     return _labelled(figure, panels, f"{it.utility.words} (right is better)", f"{statistic} ({down})")
 
 
