@@ -185,7 +185,9 @@ def test_learning_rates_with_other_settings_are_refused(workspace: Workspace) ->
         write(path / "study.json", {"label": f"NPO_lr{rate:g}", "trainer": "NPO", "seed": 0})
     with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/a1e-05; 0.5 in"):
         at_levels(workspace, [0.5], left="privleak")
-    assert compare([workspace.unlearn]).mixed == ()
+    unasked = compare([workspace.unlearn])
+    assert unasked.mixed == ()
+    assert "--levels auto" in text(unasked)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.comparison import Comparison
+from baldro_ext.tools.compare.methods import by_grid
 from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM
 
 ABSENT = "-"
@@ -131,6 +132,8 @@ def notes(comparison: Comparison, marks: bool = True) -> list[str]:
         lines.append(f"{fewest:.0f} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases.")
     if any(it.logarithmic for it in comparison.metrics):
         lines.append("log10: averaged and compared as logarithm, because values span many orders of magnitude.")
+    if not comparison.fronts and len(by_grid(comparison.methods)) < len(comparison.methods):
+        lines.append("One method with several learning rates: compare at equal utility by --levels auto.")
     return [*lines, *_about_published(comparison), *comparison.notes]
 
 

@@ -89,18 +89,14 @@ def fronts(
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     empty = [method.label for method in methods if method.label not in set(points["method"])]
     absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
+    wide = table.pivot(index=["method", "seed", "run"], columns="metric", values="value").reset_index()
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=metrics, baselines=pairs, intervals=True,
-        evaluations=_wide(table), before=None, retain=None, mixed=(), unfair=(),
-        published=comparison.published.iloc[:0], notes=(*alone, *absent, *_outside(table), *_edges(points, table)),
+        evaluations=wide.assign(epoch=math.nan, learning_rate=math.nan), before=None, retain=None,
+        mixed=(), unfair=(), published=comparison.published.iloc[:0],
+        notes=(*alone, *absent, *_outside(table), *_edges(points, table)),
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
-
-
-def _wide(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per method and seed, and a column per metric, as `Comparison.evaluations`."""
-    wide = table.pivot(index=["method", "seed", "run"], columns="metric", values="value").reset_index()
-    return wide.assign(epoch=math.nan, learning_rate=math.nan)
 
 
 def _points(comparison: Comparison, utility: str | None, left: str | None) -> tuple[pd.DataFrame, Metric, Metric]:
