@@ -80,7 +80,7 @@ def fronts(
         Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels
     )
     rows = [
-        {"method": method, "seed": seed, "run": method, "metric": shown.key, "level": level,
+        {"method": method, "seed": seed, "run": f"{method}, seed {seed}", "metric": shown.key, "level": level,
          "value": cost_at(level, front) * (-1 if kept.better == "higher" else 1),
          "learning_rate": front["learning_rate"].iloc[(front["utility"] - level).abs().argmin()],
          "below": level < own["utility"].min()}
@@ -89,7 +89,12 @@ def fronts(
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     empty = [method.label for method in methods if method.label not in set(points["method"])]
     absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
-    wide = table.pivot(index=["method", "seed", "run"], columns="metric", values="value").reset_index()
+    # Below all evaluations the value is only a bound: without a seed, it is compared with no other.
+    wide = (
+        table.assign(seed=table["seed"].mask(table["below"]))
+        .pivot(index=["method", "seed", "run"], columns="metric", values="value")
+        .reset_index()
+    )
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=metrics, baselines=pairs, intervals=True,
         evaluations=wide.assign(epoch=math.nan, learning_rate=math.nan), before=None, retain=None,
@@ -141,7 +146,10 @@ def _outside(table: pd.DataFrame) -> list[str]:
     """Return which levels lie outside what was measured."""
     cases = (
         (table["value"].isna(), "not reached, because no evaluation keeps as much utility"),
-        (table["below"], "below all evaluations: the value is that of the lowest, and less may be left with less"),
+        (
+            table["below"],
+            "below all evaluations: the value of the lowest is only a bound, which is compared with no other",
+        ),
     )
     lines = []
     for outside, reason in cases:
