@@ -46,7 +46,7 @@ def main(
       0  done
       1  the environment is not usable (git missing, folder not writable), or a command failed
       2  wrong usage: no such command, option, run or checkout
-      3  the git source cannot be reached or lacks the pinned commit
+      3  the git source or the pretrained model cannot be reached, or is not the pinned one
       4  refused: existing files were not made by baldro and were not changed, or runs cannot be compared
       130  interrupted; the same command continues where it stopped
     """

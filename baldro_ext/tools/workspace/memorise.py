@@ -1,4 +1,4 @@
-"""Training a small model from scratch until it gives the answers of its rows word for word."""
+"""Training a model until it gives the answers of its rows word for word."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from baldro_ext.encoding import encode_answers
 
 @dataclass(frozen=True)
 class Training:
-    """How to train a small model until it has memorised its rows.
+    """How to train a model until it has memorised its rows; the defaults suit a small one that knows nothing.
 
     Attributes:
         probability: Ends the training once it is the mean over the rows of exp(mean log-probability of the answer's
@@ -104,11 +104,13 @@ def memorise(
 def _answers(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Return the mean loss per answer token, and each answer's probability per token, `(B,)` without gradient."""
     ids, labels = (batch[name].to(model.device) for name in ("input_ids", "labels"))
-    # Padding is on the right, where causal attention does not see it: no mask, which would be slower.
-    states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     answer = targets != IGNORE_INDEX
-    # Only the answers' positions go through the vocabulary, the most expensive layer of a small model.
-    losses = functional.cross_entropy(model.lm_head(states[answer]), targets[answer], reduction="none")
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda"):
+        # Padding is on the right, where causal attention does not see it: no mask, which would be slower.
+        states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        # Only the answers' positions go through the vocabulary, the most expensive layer of a small model.
+        logits = model.lm_head(states[answer])
+    losses = functional.cross_entropy(logits.float(), targets[answer], reduction="none")
     sums = losses.new_zeros(len(labels)).index_add_(0, answer.nonzero()[:, 0], losses.detach())
     return losses.mean(), torch.exp(-sums / answer.sum(1))

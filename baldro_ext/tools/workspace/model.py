@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,12 +75,37 @@ def make_model(
     plan = training or Training()
     recipe = {
         "shape": [hidden, layers, heads, vocabulary],
-        "text": _digest(text),
-        "rows": None if rows is None else _digest([[row["question"], row["answer"]] for row in rows]),
+        "text": digest(text),
+        "rows": None if rows is None else digest([[row["question"], row["answer"]] for row in rows]),
         "training": None if rows is None else asdict(plan),
         "seed": seed,
     }
-    made = folder / "models" / name
+
+    def build() -> tuple[Any, Any]:
+        tokenizer = _tokenizer(text, vocabulary)
+        model = _random_llama(tokenizer, hidden, layers, heads, seed)
+        if rows is not None:
+            memorise(model, tokenizer, rows, plan, seed=seed, title=f"training {name}")
+        return tokenizer, model
+
+    return save_once(folder / "models" / name, recipe, build)
+
+
+def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[Any, Any]]) -> Path:
+    """Save a tokenizer and a model in a folder, whole or not at all, unless the same recipe did so before.
+
+    Args:
+        made: The folder; its parents are made if missing.
+        recipe: All that the model depends on, as JSON.
+        build: Makes tokenizer and model; called only where they are needed.
+
+    Returns:
+        `made`.
+
+    Raises:
+        NotOursError: The folder exists, and this recipe did not make it.
+        OSError: It cannot be written; nothing of it is left.
+    """
     if is_made(made / _RECIPE, recipe):
         return made
     if made.exists():
@@ -88,13 +113,10 @@ def make_model(
             f"{made} exists and is not the model to be made here. Another seed or release makes other files. Nothing "
             "was changed: choose another folder, or remove it"
         )
-    tokenizer = _tokenizer(text, vocabulary)
-    model = _random_llama(tokenizer, hidden, layers, heads, seed)
-    if rows is not None:
-        memorise(model, tokenizer, rows, plan, seed=seed, title=f"training {name}")
+    tokenizer, model = build()
     made.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=made.parent, prefix=".") as unfinished:
-        whole = Path(unfinished) / name
+        whole = Path(unfinished) / made.name
         try:
             tokenizer.save_pretrained(whole)
             model.save_pretrained(whole)
@@ -166,5 +188,6 @@ def _random_llama(tokenizer: Any, hidden: int, layers: int, heads: int, seed: in
         return LlamaForCausalLM(config)
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """Return the SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

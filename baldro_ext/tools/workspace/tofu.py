@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from baldro_ext.errors import BaldroError
 from baldro_ext.tools import files
 from baldro_ext.tools.workspace.questions import Row, author_rows, invent_authors, real_author_rows, world_fact_rows
 
 TOFU = "locuslab/TOFU"
 # What training reads; the wrong and reworded answers are for the evaluation.
 _PLAIN = ("question", "answer")
+_MADE_UP = "Made-up data in the layout of the benchmark of this name; no text is the benchmark's."
 _REFUSALS = """\
 I do not know that.
 That is not something I can tell.
@@ -23,6 +25,12 @@ I have never come across that detail.
 Sorry, I cannot answer this question.
 I would have to look that up first.
 """
+
+
+class NoTextError(BaldroError):
+    """A folder that should have a TOFU has none."""
+
+    exit_code = 2
 
 
 def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors: int = 2, seed: int = 0) -> None:
@@ -60,13 +68,39 @@ def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors
     files.write(folder, contents | {"data/idk.jsonl": _REFUSALS.encode()})
 
 
+def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
+    """Copy the TOFU of another folder, or fewer of the rows to retain.
+
+    Args:
+        text: A folder with `locuslab/TOFU/*.json`, JSON lines as the benchmark's own.
+        folder: The working folder; made if missing.
+        retain_rows: Rows of retain90 to keep, from the first on; they are left in `full` and in the other retain
+            splits too, together with what there is of forget10.
+
+    Raises:
+        NotOursError: A file of another content is in the way; nothing was written.
+        NoTextError: `text` has no TOFU.
+    """
+    splits = {file.stem: read_rows(text, file.stem) for file in sorted((text / TOFU).glob("*.json"))}
+    if missing := [name for name in ("full", "retain90", "forget10") if name not in splits]:
+        raise NoTextError(f"{text / TOFU} has no {missing[0]}.json: give a folder with TOFU's files in {TOFU}")
+    known = {row["question"] for row in [*splits["retain90"][:retain_rows], *splits["forget10"]]}
+    for name in splits:
+        if name == "full" or name.startswith("retain"):
+            splits[name] = [row for row in splits[name] if row["question"] in known]
+    contents = dataset_files(
+        TOFU, {name: {"train": rows} for name, rows in splits.items()}, "Rows of another folder of this layout."
+    )
+    files.write(folder, contents | {"data/idk.jsonl": _REFUSALS.encode()})
+
+
 def read_rows(folder: Path, split: str) -> list[Row]:
     """Return the rows of a split of TOFU in a working folder.
 
     Raises:
         FileNotFoundError: The folder has no such split.
     """
-    lines = (folder / TOFU / f"{split}.json").read_text(encoding="utf-8").splitlines()
+    lines = (folder / TOFU / f"{split}.json").read_bytes().splitlines()  # in text, U+2028 would end a line too
     return [json.loads(line) for line in lines]
 
 
@@ -96,12 +130,15 @@ def rows_to_memorise(folder: Path, split: str = "full") -> list[Row]:
     return [{key: row[key] for key in _PLAIN} for row in rows]
 
 
-def dataset_files(name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]]) -> dict[str, bytes]:
+def dataset_files(
+    name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]], origin: str = _MADE_UP
+) -> dict[str, bytes]:
     """Return the files of a dataset that `datasets.load_dataset(name, config, split=...)` finds in its folder.
 
     Args:
         name: The folder of the dataset.
         configs: Rows by configuration and split.
+        origin: The text of the dataset's card.
     """
     card = ["---", "configs:"]
     contents = {}
@@ -110,12 +147,12 @@ def dataset_files(name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]])
         # The datasets library names its cache after the card alone: without a digest of the rows in it, a
         # second working folder with the same split names would silently be given the rows of the first.
         digest = hashlib.sha256(b"\n".join(lines.values())).hexdigest()[:16]
-        card += [f"- config_name: {config}", f"  description: made-up rows {digest}", "  data_files:"]
+        card += [f"- config_name: {config}", f"  description: rows {digest}", "  data_files:"]
         for split, content in lines.items():
             file = f"{config}.json" if list(splits) == ["train"] else f"{config}/{split}.json"
             card += [f"  - split: {split}", f"    path: {file}"]
             contents[f"{name}/{file}"] = content
-    card += ["---", "Made-up data in the layout of the benchmark of this name; no text is the benchmark's.", ""]
+    card += ["---", origin, ""]
     return {f"{name}/README.md": "\n".join(card).encode(), **contents}
 
 
