@@ -106,7 +106,7 @@ def _answers(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     ids, labels = (batch[name].to(model.device) for name in ("input_ids", "labels"))
     targets = labels[:, 1:]
     answer = targets != IGNORE_INDEX
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda"):
+    with torch.autocast("cuda", torch.bfloat16, enabled=ids.is_cuda):
         # Padding is on the right, where causal attention does not see it: no mask, which would be slower.
         states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         # Only the answers' positions go through the vocabulary, the most expensive layer of a small model.

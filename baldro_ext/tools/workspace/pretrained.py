@@ -91,6 +91,10 @@ def convert(file: Path) -> tuple[Any, Any]:
     """
     tokenizer = _tokenizer(file)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    if quantizer := getattr(model, "hf_quantizer", None):  # for which transformers 5.24 would refuse to save the model
+        quantizer.remove_quantization_config(model)
+    model.config.tie_word_embeddings = True  # which transformers 4.45 does not see in the file
+    model.tie_weights()
     for config in (model.config, model.generation_config):
         config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     return tokenizer, model
