@@ -131,7 +131,7 @@ def test_the_lesson_is_the_split_and_is_learnt_once(tmp_path: Path) -> None:
     make_tofu(tmp_path, authors=2, questions=1, forget_authors=1)
     base = make_model(tmp_path, "base")
     with pytest.warns(UserWarning, match="after epoch 30"):
-        taught = pretrained.teach(tmp_path, "target", base, "full", device="cpu")
+        taught = pretrained.teach(tmp_path, "target", base, "full")
     written = (taught / "model.safetensors").stat().st_mtime_ns
     assert pretrained.teach(tmp_path, "target", base, "full") == taught
     assert (taught / "model.safetensors").stat().st_mtime_ns == written
@@ -158,7 +158,8 @@ def test_a_text_is_copied_with_fewer_rows_to_retain(tmp_path: Path) -> None:
 def test_refusals_have_exit_codes(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BALDRO_CACHE", str(tmp_path / "cache"))
     command = ["workspace", "tofu", str(tmp_path / "smol")]
-    assert run(app, [*command, "--device", "cpu"]).exit_code == 2
+    assert run(app, [*command, "--text", str(tmp_path)]).exit_code == 2
+    assert run(app, [*command, "--pretrained", "--retain-rows", "4"]).exit_code == 2
     assert run(app, [*command, "--pretrained", "--text", str(tmp_path)]).exit_code == 2
     wrong = run(app, [*command, "--pretrained", "--wheel", str(small)])
     assert wrong.exit_code == 3

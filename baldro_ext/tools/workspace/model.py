@@ -20,7 +20,8 @@ from baldro_ext.tools.files import NotOursError, is_made, mark_made
 from baldro_ext.tools.workspace.memorise import Training, memorise
 from baldro_ext.tools.workspace.tofu import TOFU
 
-_RECIPE = "recipe.json"  # in the model's folder: all that the model depends on
+RECIPE = "recipe.json"
+"""In a model's folder: all that the model depends on."""
 _PAD, _BOS, _EOS, _USER, _ASSISTANT = _SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
 # Special tokens are the only borders, so that none merges with the first token of an answer. The system prompt and
 # the date are the same in every conversation: leaving them out saves their computation.
@@ -106,7 +107,7 @@ def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[A
         NotOursError: The folder exists, and this recipe did not make it.
         OSError: It cannot be written; nothing of it is left.
     """
-    if is_made(made / _RECIPE, recipe):
+    if is_made(made / RECIPE, recipe):
         return made
     if made.exists():
         raise NotOursError(
@@ -125,7 +126,7 @@ def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[A
             if number := re.search(r"\(os error (\d+)\)", str(error)):
                 raise OSError(int(number[1]), os.strerror(int(number[1])), str(made)) from None
             raise
-        mark_made(whole / _RECIPE, recipe)
+        mark_made(whole / RECIPE, recipe)
         whole.rename(made)
     return made
 

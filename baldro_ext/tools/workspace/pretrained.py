@@ -17,7 +17,7 @@ from baldro_ext.errors import BaldroError
 from baldro_ext.tools import files
 from baldro_ext.tools.framework import cache
 from baldro_ext.tools.workspace.memorise import Training, memorise
-from baldro_ext.tools.workspace.model import digest, save_once
+from baldro_ext.tools.workspace.model import RECIPE, digest, save_once
 from baldro_ext.tools.workspace.tofu import read_rows
 
 try:
@@ -100,8 +100,10 @@ def convert(file: Path) -> tuple[Any, Any]:
     return tokenizer, model
 
 
-def teach(folder: Path, name: str, base: Path, split: str, *, seed: int = 0, device: str | None = None) -> Path:
+def teach(folder: Path, name: str, base: Path, split: str, *, seed: int = 0) -> Path:
     """Save a copy of a model, taught the answers of a split, under `models/NAME`, unless that was done before.
+
+    It is trained on a GPU, if there is one.
 
     Args:
         folder: The working folder, with `locuslab/TOFU`.
@@ -109,18 +111,17 @@ def teach(folder: Path, name: str, base: Path, split: str, *, seed: int = 0, dev
         base: A folder of `make_base`.
         split: Of TOFU: `full`, or `retain90` for the model that never sees the rest.
         seed: Of the order of the rows.
-        device: Where to train; by default the GPU, if there is one.
     """
     rows = read_rows(folder, split)
     # At least about eight steps an epoch, so that few rows are learnt in few epochs.
     plan = Training(probability=0.95, max_epochs=30, batch_size=min(32, max(4, len(rows) // 8)), learning_rate=1e-4)
-    recipe = {"base": files.recipe_of(base / "recipe.json"), "seed": seed, "training": vars(plan)}
+    recipe = {"base": files.recipe_of(base / RECIPE), "seed": seed, "training": vars(plan)}
     recipe["rows"] = digest([[row["question"], row["answer"]] for row in rows])
 
     def build() -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(base)
         model = AutoModelForCausalLM.from_pretrained(base).float()
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
         memorise(model, tokenizer, rows, plan, seed=seed, title=f"training {name}")
         return tokenizer, model.to("cpu", torch.bfloat16)
 
