@@ -151,6 +151,10 @@ def test_a_text_is_copied_with_fewer_rows_to_retain(tmp_path: Path) -> None:
     assert read_rows(folder, "retain95") == retained + forgotten[:4], "forget05 is the last of the two authors"
     assert [row["question"] for row in read_rows(folder, "retain_perturbed")] == [row["question"] for row in retained]
     assert read_rows(folder, "forget10_perturbed") == read_rows(text, "forget10_perturbed")
+    (folder / "models").mkdir()
+    with pytest.raises(NotOursError, match=r"retain90\.json"):
+        copy_tofu(text, folder, retain_rows=4)
+    assert len(read_rows(folder, "retain90")) == 3, "models that were taught these rows keep them"
     with pytest.raises(NoTextError, match=r"full\.json"):
         copy_tofu(tmp_path, folder)
 

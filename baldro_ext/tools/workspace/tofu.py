@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from baldro_ext.errors import BaldroError
+from baldro_ext.suggest import shortened
 from baldro_ext.tools import files
 from baldro_ext.tools.workspace.questions import Row, author_rows, invent_authors, real_author_rows, world_fact_rows
 
@@ -64,8 +65,7 @@ def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors
     splits["retain_perturbed"] = _flat(full[:-forget_authors])
     splits["real_authors_perturbed"] = real_author_rows(seed)
     splits["world_facts_perturbed"] = world_fact_rows(seed)
-    contents = dataset_files(TOFU, {name: {"train": rows} for name, rows in splits.items()})
-    files.write(folder, contents | {"data/idk.jsonl": _REFUSALS.encode()})
+    _write(folder, splits, _MADE_UP)
 
 
 def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
@@ -88,9 +88,18 @@ def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
     for name in splits:
         if name == "full" or name.startswith("retain"):
             splits[name] = [row for row in splits[name] if row["question"] in known]
-    contents = dataset_files(
-        TOFU, {name: {"train": rows} for name, rows in splits.items()}, "Rows of another folder of this layout."
-    )
+    _write(folder, splits, "Rows of another folder with this layout.")
+
+
+def _write(folder: Path, splits: Mapping[str, Iterable[Row]], origin: str) -> None:
+    contents = dataset_files(TOFU, {name: {"train": rows} for name, rows in splits.items()}, origin)
+    rows = {folder / name: content for name, content in contents.items() if name.endswith(".json")}
+    others = [file.name for file, content in rows.items() if file.is_file() and file.read_bytes() != content]
+    if others and (folder / "models").exists():
+        raise files.NotOursError(
+            f"{folder} has models of other rows than these, which differ in {shortened(others, 3)}. Nothing was "
+            "changed: choose another folder"
+        )
     files.write(folder, contents | {"data/idk.jsonl": _REFUSALS.encode()})
 
 
