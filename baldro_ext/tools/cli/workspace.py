@@ -42,11 +42,11 @@ _TOY = {
     "retain_task": "tofu_Llama-3.2-1B-Instruct_retain90",
 }
 _SMOLLM2 = {
-    "what": "The data and SmolLM2-135M-Instruct, taught it",
+    "what": "The data and the models that were taught it",
     "model": " model=SmolLM2-135M-Instruct",
     "weights": " model.model_args.pretrained_model_name_or_path=models/smollm2_target",
     "config": " --model-config SmolLM2-135M-Instruct",
-    "time": "",
+    "time": "; baldro run is faster: it evaluates the result only",
     "target": "models/smollm2_target",
     "retain": "models/smollm2_retain90",
     "retain_task": "smollm2_retain90",
@@ -128,12 +128,18 @@ def tofu(
 
 def _next(folder: Path, pretrained: bool) -> str:
     """Return the commands to type in a working folder."""
-    # Small models need a higher rate and more steps than the framework's defaults for large ones.
-    overrides = [f"trainer.args.learning_rate={'5e-5' if pretrained else '2.5e-4'}"]
-    overrides += ["trainer.args.gradient_accumulation_steps=1"]
-    gpu = pretrained and _has_gpu()
-    if gpu:
-        overrides += ["trainer.args.optim=adamw_torch"]  # the framework's default needs bitsandbytes
+    # Small models, and few steps, need a higher rate than the framework's default.
+    gpu, rate, more = False, "2.5e-4", []
+    if pretrained:
+        import torch
+
+        from baldro_ext.tools.workspace import read_rows
+
+        gpu = torch.cuda.is_available()
+        rate = "5e-5" if len(read_rows(folder, "forget10")) < 100 else "1e-5"
+        # The framework's default optimizer needs bitsandbytes.
+        more = ["num_train_epochs=5", "optim=adamw_torch"] if gpu else ["num_train_epochs=5"]
+    overrides = [f"trainer.args.{word}" for word in (f"learning_rate={rate}", "gradient_accumulation_steps=1", *more)]
     return _NEXT.format(
         **(_SMOLLM2 if pretrained else _TOY),
         folder=shlex.quote(str(folder)),
@@ -145,12 +151,6 @@ def _next(folder: Path, pretrained: bool) -> str:
         overrides=" ".join(overrides),
         options=" ".join(f"--set {word}" for word in overrides),
     )
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _path() -> str:
