@@ -14,6 +14,8 @@ from baldro_ext.tools.run.method import Method
 
 BEFORE = "before"
 _IN_EVALUATIONS_TOO = ("model", "forget_split", "holdout_split", "data_split")
+# What of a training is about the machine, and so holds for the relearning as well.
+_MACHINE = ("bf16", "bf16_full_eval", "fp16", "optim", "gradient_checkpointing", "report_to")
 # What names a run's results: an override of it would record them under another name than they have.
 _OWN = {
     "trainer": "a method per trainer",
@@ -173,7 +175,7 @@ class Study:
             *self._model(model),
             f"trainer.args.learning_rate={self.relearn:g}",
             *self.benchmark.split(self.split, training=False),
-            *_chosen(self.common, *_IN_EVALUATIONS_TOO),
+            *_chosen(self.common, *_IN_EVALUATIONS_TOO, *(f"trainer.args.{name}" for name in _MACHINE)),
         )
         training = Command(f"relearn {method.label}_seed{seed}", "train", overrides, (f"{folder}/training_args.bin",))
         return Run(task, folder, training, (self._evaluate(task, folder, self.retain_file),), relearned, seed)
