@@ -37,8 +37,9 @@ def draw(comparison: Comparison) -> list[Picture]:
     share = f"{100 * comparison.worst_share:g}%"
     drawings: list[tuple[Callable[[Comparison], Figure], str, str]] = [
         (plots.fronts, "What is left at equal utility",
-         "Dots are evaluations, thin lines the front of each seed over learning rates and epochs, bold lines their "
-         "mean where every seed has one. Dotted lines are the levels of the table."),
+         "Dots are evaluations, thin lines the front of each seed over learning rates and epochs, level where its best "
+         "one keeps more utility than asked for; bold lines are their mean where every seed has one. Dotted lines are "
+         "the levels of the table."),
         (plots.trade_off, f"What the worst {share} of the samples keep, against utility",
          "Best is the lower right corner. Large marks are means over seeds, small ones the seeds; where their clouds "
          "overlap, the order of the methods is not settled. Dotted lines go through the baseline."),

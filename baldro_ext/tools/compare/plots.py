@@ -83,12 +83,15 @@ def fronts(comparison: Comparison) -> Figure:
         for label, look in methods.items():
             own = it.points[it.points["method"] == label]
             axes.plot(own["utility"], own["left"], ".", color=look.colour, ms=5, alpha=0.5, mew=0)
-            seeds = [front for _, front in best[best["method"] == label].groupby("seed", dropna=False)]
-            for front in seeds:
-                axes.plot(front["utility"], front["left"], color=look.colour, linewidth=0.7, alpha=0.5)
-            low, high = (edge(front["utility"].iloc[n] for front in seeds) for edge, n in ((max, 0), (min, -1)))
+            seeds = []
+            for _, front in best[best["method"] == label].groupby("seed", dropna=False):
+                lowest = own.loc[own["seed"].isin(front["seed"]) | front["seed"].isna().all(), "utility"].min()
+                # Its first point is the best also where less utility is asked for, as far as that was measured.
+                seeds.append((np.array([lowest, *front["utility"]]), np.array([front["left"].iloc[0], *front["left"]])))
+                axes.plot(*seeds[-1], color=look.colour, linewidth=0.7, alpha=0.5)
+            low, high = max(utility[0] for utility, _ in seeds), min(utility[-1] for utility, _ in seeds)
             across = np.linspace(low, high, 200) if low <= high else []
-            mean = np.mean([np.interp(across, front["utility"], front["left"]) for front in seeds], axis=0)
+            mean = np.mean([np.interp(across, utility, left) for utility, left in seeds], axis=0)
             axes.plot(across, mean, color=look.colour, linestyle=look.line, label=look.name, linewidth=2.2)
         for level in it.levels:
             axes.axvline(level, color=GREY, linestyle=":", linewidth=1, zorder=1)
