@@ -242,7 +242,8 @@ def test_the_picture_has_the_front_of_each_seed(on_a_grid: Comparison) -> None:
     drawn = [np.asarray(it.get_xydata()) for it in axes.lines if it.get_linewidth() == 0.7]
     assert len(drawn) == 2 * 3
     own = fronts.points[(fronts.points["method"] == "NPO") & (fronts.points["seed"] == 0) & fronts.points["front"]]
-    assert np.array_equal(drawn[0], own.sort_values("utility")[["utility", "left"]])
+    assert np.array_equal(drawn[0][1:], own.sort_values("utility")[["utility", "left"]])
+    assert drawn[0][0, 1] == drawn[0][1, 1], "level down to the lowest utility that was measured"
     mean = next(it for it in axes.lines if it.get_label() == "NPO")
     at = np.interp(fronts.levels, np.asarray(mean.get_xdata()), np.asarray(mean.get_ydata()))
     assert at == pytest.approx(fronts.comparison.summary.xs("NPO", level="method")["mean"].to_numpy(), rel=0.02)
