@@ -7,12 +7,12 @@ from difflib import get_close_matches
 
 
 def known(name: str, options: Iterable[str]) -> str:
-    """Return `there are A, B, C; did you mean B?`, with the question only if an option is close to the name."""
+    """Return `did you mean B? There are A, B, C`, with the question only if an option is close to the name."""
     names = sorted(options)
     folded = {option.casefold(): option for option in names}
     close = get_close_matches(name.casefold(), folded, n=1)
-    question = f"; did you mean {folded[close[0]]}?" if close else ""
-    return f"there are {', '.join(names)}{question}"
+    question = f"did you mean {folded[close[0]]}? There" if close else "there"
+    return f"{question} are {', '.join(names)}"
 
 
 def shortened(names: Sequence[str], most: int) -> str:

@@ -130,7 +130,7 @@ def test_a_released_step_is_the_released_formula(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bases", "NP0"], "there are NPO, SatImp, SimNPO; did you mean NPO?"),
+        (["--bases", "NP0"], "did you mean NPO? There are NPO, SatImp, SimNPO"),
         (["--prompt", "96"], "96 of 96 tokens leave no answer"),
         (["--shape", "smal"], "did you mean small?"),
     ],

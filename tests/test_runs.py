@@ -285,7 +285,7 @@ def test_seconds_that_contain_evaluations_are_not_given(runner: Runner) -> None:
 
 
 def test_an_unknown_trainer_is_answered_with_the_known_ones(runner: Runner) -> None:
-    with pytest.raises(StudyError, match=r"'BalDRO_DW' is unknown.*NPO; did you mean BalDRO_DV\?"):
+    with pytest.raises(StudyError, match=r"'BalDRO_DW' is unknown: did you mean BalDRO_DV\?.* NPO"):
         run(runner, study("BalDRO_DW"))
 
 

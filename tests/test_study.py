@@ -241,7 +241,7 @@ def test_an_override_of_what_names_a_result_is_refused(where: str, override: str
         ({"methods": ()}, "at least one method"),
         ({"seeds": (1, 1)}, "no seed twice"),
         ({"experiment": "unlearn/tofo"}, "did you mean unlearn/tofu?"),
-        ({"experiment": "finetune/tofu"}, "there are unlearn/muse, unlearn/tofu, unlearn/wmdp"),
+        ({"experiment": "finetune/tofu"}, "There are unlearn/muse, unlearn/tofu, unlearn/wmdp"),
         ({"experiment": "unlearn/wmdp", "metrics": ("forget_Q_A_Prob",)}, "choose them by lm_eval"),
         ({"retain_logs": "logs.json"}, "only one of them"),
         ({"experiment": "unlearn/muse", "relearn": 1e-5}, "relearn is for TOFU"),

@@ -58,7 +58,7 @@ except ValueError as error:
     print("refused:", error)
 """
 BAD = {
-    ("trainer.method_args.base=NP0",): "base='NP0' is not a known forget loss: there are ",
+    ("trainer.method_args.base=NP0",): "base='NP0' is not a known forget loss: did you mean NPO? There are ",
     ("trainer.method_args.dv_beta=2", "trainer.method_args.dv_radius=0.5"): "exactly one of dv_beta and dv_radius must be set, and both are",
     ("trainer.method_args.dv_beta=0",): "dv_beta=0 has no worst case",
     ("trainer=BalDRO_G", "trainer.method_args.top_fraction=1.5"): "top_fraction=1.5 is not a share of the samples",
