@@ -119,7 +119,7 @@ def test_name_is_found_in_any_case(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "closest"), [("g22", "did you mean G2. There"), ("main", "there")])
 def test_unknown_name_lists_the_names_and_the_closest(name: str, closest: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}': {closest} are G1, G2, G3$"):
+    with pytest.raises(FrameworkMissingError, match=f"'{name}': {closest} are G1, G2, G3$"):
         generation(name)
 
 

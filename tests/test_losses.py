@@ -271,7 +271,10 @@ def test_the_registry_finds_losses_by_name() -> None:
             lambda: forget_loss("xyz"),
             f"base='xyz' is not a known forget loss: there are {', '.join(sorted(FORGET_LOSSES))}",
         ),
-        (lambda: forget_loss("SatImp", beta=1), "SatImp has no argument 'beta': did you mean beta2? There are beta1, beta2"),
+        (
+            lambda: forget_loss("SatImp", beta=1),
+            "SatImp has no argument 'beta': did you mean beta2? There are beta1, beta2",
+        ),
         (lambda: NPO(beta=0), "beta=0 is not valid for NPO: use a positive number"),
         (lambda: SimNPO(delta=float("nan")), "delta=nan is not valid for SimNPO: use a finite number"),
         (lambda: SatImp(beta2=-1), "beta2=-1 is not valid for SatImp: use a number >= 0"),

@@ -38,7 +38,7 @@ class FrameworkError(BaldroError):
 
 
 class FrameworkMissingError(FrameworkError):
-    """A checkout is not installed."""
+    """A checkout is not installed, or there is no such generation."""
 
     exit_code = 2
 
@@ -92,10 +92,10 @@ def installed(distribution: str) -> str | None:
 
 
 def generation(name: str) -> Generation:
-    """Return the generation of this name, in any case; ValueError lists the names and the closest one."""
+    """Return the generation of this name, in any case; FrameworkMissingError lists the names and the closest one."""
     if gen := GENERATIONS.get(name.upper()):
         return gen
-    raise ValueError(f"unknown framework generation {name!r}: {suggest.known(name, GENERATIONS)}")
+    raise FrameworkMissingError(f"unknown framework generation {name!r}: {suggest.known(name, GENERATIONS)}")
 
 
 def made_for(transformers: str | None = None) -> Generation:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from baldro_ext import suggest
 from baldro_ext.tools import files, framework
-from baldro_ext.tools.cli.reporting import reported
+from baldro_ext.tools.cli.commands import names
 
 RESULTS = ("bench.json", "bench.png")
 
@@ -46,53 +44,43 @@ def bench(
       baldro bench --shape llama-3.2-1b --batch 8 --length 512 --prompt 128
     """
     if prompt >= length:
-        raise typer.BadParameter(
-            f"{prompt} of {length} tokens leave no answer: use less than --length", param_hint="--prompt"
-        )
-    with reported():
-        import torch
+        raise typer.BadParameter(f"{prompt} of {length} tokens leave no answer", param_hint="--prompt")
+    import torch
 
-        from baldro_ext.tools.bench import report
-        from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
-        from baldro_ext.tools.bench.measure import compared, measure
-        from baldro_ext.tools.bench.methods import TRAINERS, make_methods
+    from baldro_ext.tools.bench import report
+    from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
+    from baldro_ext.tools.bench.measure import compared, measure
+    from baldro_ext.tools.bench.methods import TRAINERS, make_methods
 
-        chosen = [name.strip() for name in bases.split(",")]
-        _require_known("--shape", [shape], SHAPES)
-        _require_known("--bases", chosen, TRAINERS)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # as the framework trains there
-        checkout = framework.checkout(framework.made_for())
-        sizes = SHAPES[shape] | ({"vocab_size": vocabulary} if vocabulary else {})
-        model = build_model(sizes, device, dtype)
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        step = Batch(batch, length, prompt)
-        files.check(out, RESULTS)
-        with tempfile.TemporaryDirectory() as folder:
-            methods = make_methods(chosen, checkout, model, step, Path(folder))
-            costs, seconds = measure(methods, model, step.different, rounds)
-        comparison, environment = compared(costs, seconds), report.environment(device)
-        typer.echo(
-            f"\nLlama {shape}, vocabulary {sizes['vocab_size']:,}, {dtype}, on {environment['device']}, "
-            f"{environment['threads']} threads.\nA step: {batch} forget and {batch} retain samples of {length} tokens, "
-            f"{prompt} of them prompt; median of {rounds} rounds, ratios taken round by round.\n\n"
-            f"{report.table(comparison)}\n\n"
-            "saved: bytes kept for backward, without parameters, mean over batches. copies: further models in memory."
-        )
-        record = {
-            "environment": environment,
-            "model": {**sizes, "dtype": str(dtype), "checkpointing": checkpointing},
-            "batch": vars(step),
-            "methods": json.loads(comparison.to_json(orient="index")),
-            "seconds": seconds.to_dict("list"),
-        }
-        numbers, picture = RESULTS
-        files.write(out, {numbers: json.dumps(record, indent=2).encode(), picture: report.picture(comparison)})
+    names(shape, "--shape", SHAPES)
+    chosen = names(bases, "--bases", TRAINERS)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # as the framework trains there
+    checkout = framework.checkout(framework.made_for())
+    sizes = SHAPES[shape] | ({"vocab_size": vocabulary} if vocabulary else {})
+    model = build_model(sizes, device, dtype)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    step = Batch(batch, length, prompt)
+    files.check(out, RESULTS)
+    with tempfile.TemporaryDirectory() as folder:
+        methods = make_methods(chosen, checkout, model, step, Path(folder))
+        costs, seconds = measure(methods, model, step.different, rounds)
+    comparison, environment = compared(costs, seconds), report.environment(device)
+    typer.echo(
+        f"\nLlama {shape}, vocabulary {sizes['vocab_size']:,}, {dtype}, on {environment['device']}, "
+        f"{environment['threads']} threads.\nA step: {batch} forget and {batch} retain samples of {length} tokens, "
+        f"{prompt} of them prompt; median of {rounds} rounds, ratios taken round by round.\n\n"
+        f"{report.table(comparison)}\n\n"
+        "saved: bytes kept for backward, without parameters, mean over batches. copies: further models in memory."
+    )
+    record = {
+        "environment": environment,
+        "model": {**sizes, "dtype": str(dtype), "checkpointing": checkpointing},
+        "batch": vars(step),
+        "methods": json.loads(comparison.to_json(orient="index")),
+        "seconds": seconds.to_dict("list"),
+    }
+    numbers, picture = RESULTS
+    files.write(out, {numbers: json.dumps(record, indent=2).encode(), picture: report.picture(comparison)})
     typer.echo(f"Numbers and environment: {out / numbers}. Picture: {out / picture}.")
-
-
-def _require_known(option: str, names: Iterable[str], options: Iterable[str]) -> None:
-    for name in names:
-        if name not in options:
-            raise typer.BadParameter(f"{name!r} is unknown: {suggest.known(name, options)}", param_hint=option)

@@ -1,18 +1,23 @@
-"""The words of the command line: mistyped commands, and how the program itself was called."""
+"""What the commands share: how they end, the words that they are given, and how the program was called."""
 
 from __future__ import annotations
 
 import math
 import shlex
 import shutil
+import signal
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
+from baldro_ext.errors import BaldroError
 from baldro_ext.suggest import known
+from baldro_ext.tools.files import explained
 
 _Number = TypeVar("_Number", int, float)
 
@@ -26,6 +31,42 @@ class Group(TyperGroup):
             ctx.fail(f"no such command {args[0]!r}: {known(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; end it with the message and exit code of a BaldroError or OSError, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except BaldroError as error:
+            raise typer.Exit(report(error)) from None
+        except OSError as error:
+            raise typer.Exit(report(BaldroError(explained(error)))) from None
+
+
+def report(error: BaldroError) -> int:
+    """Print the message of an error to standard error; return its exit code."""
+    typer.echo(f"Error: {error}", err=True)
+    return error.exit_code
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """End the command with exit code 130 on Ctrl-C, SIGTERM and SIGHUP, so that the commands it runs end too.
+
+    A signal that is ignored, as SIGHUP under nohup, stays ignored.
+    """
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. What is finished is kept: the same command continues from here.", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 def program() -> str:
     """Return how this program was called, for printed commands that can be pasted into the same shell."""
@@ -35,9 +76,13 @@ def program() -> str:
     return shlex.quote(str(called))
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Return the names in a list such as `a,b`."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def names(text: str, option: str = "", among: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the names in a list such as `a,b`; one that is not `among` the known ends the command with exit code 2."""
+    given = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in given if among else ():
+        if name not in among:
+            raise typer.BadParameter(f"{name!r} is unknown: {known(name, among)}", param_hint=option)
+    return given
 
 
 def numbers(text: str, option: str, kind: type[_Number] = int) -> tuple[_Number, ...]:

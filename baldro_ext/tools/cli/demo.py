@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools.cli import run
-from baldro_ext.tools.cli.commands import program
-from baldro_ext.tools.cli.reporting import interruptible, reported
+from baldro_ext.tools.cli.commands import interruptible, program
 
 _RESULT = """
 This is one seed, and numbers differ between machines. Over six seeds, BalDRO_DV_radius left less of the worst decile
@@ -49,7 +48,7 @@ def demo(
     from baldro_ext.tools.workspace import lay_out
 
     place, study = folder.absolute(), demo.study(seed)
-    with reported(), interruptible():
+    with interruptible():
         checkout = demo.find_checkout(typer.echo)
         typer.echo(f"Working in {folder}, with open-unlearning in {checkout}")
         typer.echo("1/2  Making 24 authors, a model that has memorised them all, and one that never knew the last four")

@@ -10,18 +10,10 @@ import typer
 
 from baldro_ext.errors import BaldroError
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import Group
-from baldro_ext.tools.cli.reporting import report, reported
-from baldro_ext.tools.framework import GENERATIONS, PRIMARY, Generation
+from baldro_ext.tools.cli.commands import Group, report
+from baldro_ext.tools.framework import GENERATIONS, PRIMARY
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
-
-
-def _generation(name: str) -> Generation:
-    try:
-        return framework.generation(name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 @app.callback()
@@ -37,12 +29,9 @@ def main() -> None:
 def install(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="G1, G2 or G3; default: all.")] = None,
     source: Annotated[
-        str | None,
-        typer.Option(
-            envvar="OPEN_UNLEARNING_REPO",
-            help=f"Git URL or local clone to fetch the commits from; default: {framework.DEFAULT_SOURCE}",
-        ),
-    ] = None,
+        str,
+        typer.Option(envvar="OPEN_UNLEARNING_REPO", help="Git URL or local clone to fetch the commits from."),
+    ] = framework.DEFAULT_SOURCE,
 ) -> None:
     """Download the pinned checkouts into the cache.
 
@@ -54,7 +43,7 @@ def install(
       baldro framework install G2 --source ~/open-unlearning
     """
     failures = []
-    for gen in dict.fromkeys([_generation(name) for name in names or GENERATIONS]):
+    for gen in dict.fromkeys(map(framework.generation, names or GENERATIONS)):
         try:
             path, new = framework.install(gen, source, notify=lambda message: typer.echo(message, err=True))
         except BaldroError as error:
@@ -67,17 +56,14 @@ def install(
 
 
 @app.command("path")
-def path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="G1, G2 or G3.")] = PRIMARY,
-) -> None:
+def path(name: Annotated[str, typer.Argument(metavar="NAME", help="G1, G2 or G3.")] = PRIMARY) -> None:
     """Print the folder of a checkout.
 
     \b
     Example:
       cd "$(baldro framework path G2)"
     """
-    with reported():
-        typer.echo(framework.checkout(_generation(name)))
+    typer.echo(framework.checkout(framework.generation(name)))
 
 
 @app.command("list")
@@ -93,28 +79,20 @@ def list_(
       baldro framework list
       baldro framework list --json
     """
-    with reported():
-        states = {gen: framework.state(gen) for gen in GENERATIONS.values()}
+    from tabulate import tabulate
+
+    states = [(gen, framework.state(gen)) for gen in GENERATIONS.values()]
     if as_json:
         records = [
-            {
-                **asdict(gen),
-                "primary": gen.name == PRIMARY,
-                "state": here.kind,
-                "details": here.details,
-                "path": here.path,
-            }
-            for gen, here in states.items()
+            {**asdict(gen), "primary": gen.name == PRIMARY, "state": it.kind, "details": it.details, "path": it.path}
+            for gen, it in states
         ]
         typer.echo(json.dumps(records, indent=2, default=str))
         return
-    from tabulate import tabulate
-
     rows = [
-        (gen.name, gen.commit[:7], gen.transformers, gen.lm_eval, gen.summary, here.kind, here.path)
-        for gen, here in states.items()
+        (gen.name, gen.commit[:7], gen.transformers, gen.lm_eval, gen.summary, it.kind, it.path) for gen, it in states
     ]
     head = ("name", "commit", "transformers", "lm-eval", "origin", "state", "path")
     typer.echo(tabulate(rows, head, tablefmt="plain", disable_numparse=True))
-    if rest := [gen.name for gen, here in states.items() if here.kind != "installed"]:
+    if rest := [gen.name for gen, it in states if it.kind != "installed"]:
         typer.echo(f"\nInstall the rest, or see what was modified: baldro framework install {' '.join(rest)}", err=True)

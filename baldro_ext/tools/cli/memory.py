@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext import suggest
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.reporting import reported
+from baldro_ext.tools.cli.commands import names
 
 
 def memory(
@@ -16,9 +15,7 @@ def memory(
     methods: Annotated[str, typer.Option(help="Trainers with settings, separated by commas.")] = "NPO,BalDRO_DV_radius",
     batch: Annotated[int, typer.Option(min=1, help="Forget samples per forward pass; as many retain samples.")] = 8,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens per sample, padding included.")] = 512,
-    answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="How many of them have a loss; by default half.")
-    ] = None,
+    answer_tokens: Annotated[int | None, typer.Option(min=1, help="Those with a loss; default: half.")] = None,
     optimizer: Annotated[str, typer.Option(help="As in trainer.args.optim.")] = "paged_adamw_32bit",
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute activations.")] = False,
     lora: Annotated[int, typer.Option(min=0, help="Rank of LoRA adapters; 0 trains all weights.")] = 0,
@@ -42,34 +39,27 @@ def memory(
       baldro memory --model Llama-3.2-1B
       baldro memory --model Llama-3.1-8B --batch 2 --lora 16 --checkpointing
       baldro memory --model Llama-3.1-8B --batch 1 --methods "NPO,BalDRO_G scope=dataset" --optimizer adafactor
-
-    \b
-    Exit codes: 1 the framework or a package is missing, 2 wrong usage.
     """
     answers = tokens // 2 if answer_tokens is None else answer_tokens
     if answers >= tokens:
         raise typer.BadParameter(f"{answers} of {tokens} tokens leave no prompt", param_hint="--answer-tokens")
     if four_bit and not lora:
         raise typer.BadParameter("weights in 4 bits cannot be trained: add --lora 16", param_hint="--four-bit")
-    with reported():
-        import pandas as pd
-        import torch
-        from tqdm.auto import tqdm
+    import pandas as pd
+    import torch
+    from tqdm.auto import tqdm
 
-        from baldro_ext.tools.bench.batch import Batch
-        from baldro_ext.tools.memory import OPTIMIZERS, Setting, compute, table
+    from baldro_ext.tools.bench.batch import Batch
+    from baldro_ext.tools.memory import OPTIMIZERS, Setting, compute, table
 
-        if optimizer not in OPTIMIZERS:
-            raise typer.BadParameter(
-                f"{optimizer!r} is unknown: {suggest.known(optimizer, OPTIMIZERS)}", param_hint="--optimizer"
-            )
-        dtype = torch.float32 if float32 else torch.bfloat16
-        step = Batch(batch, tokens, tokens - answers)
-        setting = Setting(model, step, optimizer, dtype, checkpointing, lora, four_bit)
-        setting.config()  # before what takes long
-        checkout = framework.checkout(framework.made_for())
-        names = [name.strip() for name in methods.split(",")]
-        parts = pd.DataFrame({name: compute(name, setting, checkout) for name in tqdm(names, leave=False)}).T
+    names(optimizer, "--optimizer", OPTIMIZERS)
+    dtype = torch.float32 if float32 else torch.bfloat16
+    step = Batch(batch, tokens, tokens - answers)
+    setting = Setting(model, step, optimizer, dtype, checkpointing, lora, four_bit)
+    setting.config()  # before what takes long
+    checkout = framework.checkout(framework.made_for())
+    computed = {name: compute(name, setting, checkout) for name in tqdm(names(methods), leave=False)}
+    parts = pd.DataFrame(computed).T
     if as_json:
         typer.echo(parts.to_json(orient="index", indent=2))
         return

