@@ -38,8 +38,6 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
         if name not in chosen and known and METHODS[known] not in chosen.values():
             chosen[name] = METHODS[known]
     free = [colour for colour in METHODS.values() if colour not in chosen.values()]
-    free.sort(
-        key=lambda colour: colour == METHODS["NPO"]
-    )  # the usual baseline, which readers look for in every picture
+    free.sort(key=lambda colour: colour == METHODS["NPO"])  # the usual baseline, which readers look for
     rest = itertools.chain(free, itertools.cycle(METHODS.values()))
     return {name: chosen.get(name) or next(rest) for name in names}

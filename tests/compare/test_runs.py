@@ -139,7 +139,7 @@ def test_study_json_names_the_method(workspace: Workspace) -> None:
     }
     path = write(workspace.run("mine", "BalDRO_DV", seed=1) / "study.json", study)
     (run,) = read(path.parent)
-    assert (group([run])[0].label, run.seconds, run.versions) == ("ours", 12.5, {"torch": "2.13"})
+    assert (group([run])[0].label, run.training_seconds, run.versions) == ("ours", 12.5, {"torch": "2.13"})
 
 
 def test_study_json_stands_in_for_hydras_record(workspace: Workspace) -> None:
@@ -221,7 +221,7 @@ def test_a_record_of_somebody_else_does_not_read_the_environment(
     ("unlearn/mine/trainer_state.json", "[]", r"\[\] where a mapping belongs"),
     ("unlearn/mine/.hydra/config.yaml", "a: [", "cannot read"),
     ("unlearn/mine/.hydra/config.yaml", "- a", "holds no configuration"),
-    ("eval/mine/TOFU_SUMMARY.json", '{"model_utility": 0', "line 1, column"),
+    ("eval/mine/TOFU_SUMMARY.json", '{"model_utility": 0', "line 1 column"),
     ("eval/mine/study.json", '{"seed": "first"}', "'first'"),
 ])  # fmt: skip
 def test_a_broken_file_is_named(workspace: Workspace, file: str, text: str, reason: str) -> None:
@@ -272,7 +272,6 @@ def test_the_retain_model_and_the_model_before_are_references(workspace: Workspa
     workspace.record_evaluation(before, "models/target")
     comparison = compare([workspace.folder / "saves"])
     assert [method.label for method in comparison.methods] == ["NPO"]
-    assert comparison.before is not None
-    assert comparison.before.folder == before
-    assert comparison.retain is not None
-    assert comparison.retain.folder == (workspace.folder / RETAIN_LOGS).parent
+    assert set(comparison.references) == {"before unlearning", "retain model"}
+    assert comparison.references["before unlearning"].folder == before
+    assert comparison.references["retain model"].folder == (workspace.folder / RETAIN_LOGS).parent

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.run import RunResult
 from baldro_ext.tools.fairness import unfair_accumulation
-
-if TYPE_CHECKING:
-    from baldro_ext.tools.compare.comparison import Comparison
 
 _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
 
@@ -22,12 +18,11 @@ def differences(methods: Sequence[Method]) -> list[str]:
     A fact that is unknown for a run is no difference.
     """
     runs = [run for method in methods for run in method.runs]
-    lines = [_difference(name, runs, lambda run, name=name: run.facts[name]) for name in runs[0].facts] if runs else []
-    for key in dict.fromkeys(key for run in runs for key in run.evaluation.samples):
-        having = [run for run in runs if key in run.evaluation.samples]
-        sets = {id(run): tuple(run.evaluation.samples[key].index) for run in having}
-        lines.append(_difference(f"samples of {key}", having, lambda run, sets=sets: sets[id(run)], _ends))
-    return [line for line in lines if line] + settings(methods)
+    facts = _differences((run, run.facts) for run in runs)
+    samples = _differences(
+        (run, {f"samples of {key}": tuple(it.index) for key, it in run.evaluation.samples.items()}) for run in runs
+    )
+    return [*facts, *samples, *settings(methods)]
 
 
 def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
@@ -35,68 +30,61 @@ def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
     lines = []
     for method in methods:
         known = [run for run in method.runs if run.settings]
-        for key in dict.fromkeys(key for run in known for key in run.settings if key not in but):
-            name = f"trainer.{key} within {method.label}"
-            lines.append(_difference(name, known, lambda run, key=key: run.settings.get(key, "not set")))
-    return [line for line in lines if line]
-
-
-def missing(comparison: Comparison) -> list[str]:
-    """Return which runs lack shown metrics, and why, and which have no seed."""
-    lines: list[str] = []
-    for run in comparison.runs:
-        values = set(comparison.table.loc[comparison.table["run"] == str(run.folders.main), "metric"])
-        if absent := [it.key for it in comparison.metrics if it.key not in values]:
-            reasons = [f"{key} ({run.evaluation.absent.get(key, 'not evaluated')})" for key in absent]
-            lines.append(f"{run.name} lacks {', '.join(reasons)}")
-    if seedless := [run.name for run in comparison.runs if run.seed is None]:
-        lines.append(f"in no test, because no seed is recorded: {shortened(seedless, 6)}")
+        names = {key: f"trainer.{key} within {method.label}" for run in known for key in run.settings if key not in but}
+        lines += _differences(
+            (run, {name: run.settings.get(key, "not set") for key, name in names.items()}) for run in known
+        )
     return lines
-
-
-def unknown(runs: Iterable[RunResult]) -> list[str]:
-    """Return which facts are unknown for which runs, so that they could not be checked."""
-    lines: dict[str, list[str]] = {}
-    for run in runs:
-        if missing := ", ".join(name for name in _TO_KNOW if run.facts[name] is None):
-            lines.setdefault(missing, []).append(run.name)
-    return [f"not checked, because unknown for {shortened(names, 6)}: {missing}" for missing, names in lines.items()]
 
 
 def versions(runs: Sequence[RunResult]) -> list[str]:
     """Return the packages that runs used in several versions: no reason to refuse, but to know."""
-    names = dict.fromkeys(name for run in runs for name in run.versions)
-    lines = [_difference(name, runs, lambda run, name=name: run.versions.get(name)) for name in names]
-    return [f"runs used different versions of {line}" for line in lines if line]
+    return [f"runs used different versions of {line}" for line in _differences((run, run.versions) for run in runs)]
+
+
+def unknown(runs: Iterable[RunResult]) -> list[str]:
+    """Return which facts are unknown for which runs, so that they could not be checked."""
+    missing = ((", ".join(name for name in _TO_KNOW if run.facts[name] is None), run) for run in runs)
+    return [f"not checked, because unknown for {names}: {facts}" for facts, names in by_reason(missing).items()]
 
 
 def unfair(runs: Sequence[RunResult]) -> list[str]:
     """Return which runs the accumulation steps scaled, if BalDRO, which they do not scale, is among the runs."""
-    groups: dict[str, list[str]] = {}
     if not any((run.handler or "").startswith("BalDRO") for run in runs):
         return []
-    for run in runs:
-        written = run.settings.get("args.gradient_accumulation_steps", "")
-        steps = int(written) if written.isdecimal() and len(written) < 9 else 1
-        if run.settings.get("accumulation") == "averaged":  # as +accumulation=averaged records
-            continue
-        if run.handler and (reason := unfair_accumulation(run.handler, steps, run.versions.get("transformers"))):
-            groups.setdefault(reason, []).append(run.name)
-    return [f"{reason} ({shortened(names, 6)})" for reason, names in groups.items()]
+    return [f"{reason} ({names})" for reason, names in by_reason((_unfair(run), run) for run in runs).items()]
 
 
-def _difference(
-    name: str, runs: Iterable[RunResult], value_of: Callable[..., Hashable], show: Callable[[Any], str] = str
-) -> str:
-    """Return the values with the runs that have them; empty if no two known values differ."""
-    groups: dict[Any, list[str]] = {}
-    for run in runs:
-        if (value := value_of(run)) is not None:
-            groups.setdefault(value, []).append(run.name)
-    if len(groups) < 2:
+def _unfair(run: RunResult) -> str:
+    written = run.settings.get("args.gradient_accumulation_steps", "")
+    steps = int(written) if written.isdecimal() and len(written) < 9 else 1
+    if not run.handler or run.settings.get("accumulation") == "averaged":  # as +accumulation=averaged records
         return ""
-    return f"{name}: " + "; ".join(f"{show(value)} in {shortened(names, 6)}" for value, names in groups.items())
+    return unfair_accumulation(run.handler, steps, run.versions.get("transformers")) or ""
 
 
-def _ends(indices: tuple[str, ...]) -> str:
-    return f"{len(indices)} ({indices[0]} to {indices[-1]})"
+def by_reason(runs: Iterable[tuple[str, RunResult]]) -> dict[str, str]:
+    """Return the names of the runs by each reason that is not empty, long lists cut short."""
+    names: dict[str, list[str]] = {}
+    for reason, run in runs:
+        if reason:
+            names.setdefault(reason, []).append(run.name)
+    return {reason: shortened(them, 6) for reason, them in names.items()}
+
+
+def _differences(runs: Iterable[tuple[RunResult, Mapping[str, Hashable]]]) -> list[str]:
+    """Return each name with its values and the runs that have them, where two values that are not `None` differ."""
+    having: dict[str, dict[Hashable, list[str]]] = {}
+    for run, values in runs:
+        for name, value in values.items():
+            if value is not None:
+                having.setdefault(name, {}).setdefault(value, []).append(run.name)
+    return [
+        f"{name}: " + "; ".join(f"{_short(value)} in {shortened(names, 6)}" for value, names in groups.items())
+        for name, groups in having.items()
+        if len(groups) > 1
+    ]
+
+
+def _short(value: Hashable) -> str:
+    return f"{len(value)} ({value[0]} to {value[-1]})" if isinstance(value, tuple) else str(value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import checkpoint_step, is_evaluation
@@ -14,17 +14,11 @@ from baldro_ext.tools.compare.fields import exists
 from baldro_ext.tools.compare.hydra_record import HydraRecord
 
 
-@dataclass(frozen=True)
-class RunFolders:
-    """The folders of one run.
+class RunFolders(NamedTuple):
+    """The folders of one run; at least one of them is known."""
 
-    Attributes:
-        training: Such as `saves/unlearn/NPO`; `None` where only an evaluation is known.
-        evaluation: The final one, such as `saves/eval/NPO`; `None` where there is none.
-    """
-
-    training: Path | None
-    evaluation: Path | None
+    training: Path | None  # such as saves/unlearn/NPO
+    evaluation: Path | None  # the final one, such as saves/eval/NPO
 
     @property
     def main(self) -> Path:
@@ -49,7 +43,7 @@ def find_runs(arguments: Sequence[str | Path]) -> list[RunFolders]:
             runs[folder] = RunFolders(None, folder)
         elif training not in runs:
             named = [other for other, its_training in trainings.items() if its_training == training != other]
-            runs[training] = RunFolders(training, _only(training, named or list(_evaluations_of(training))))
+            runs[training] = RunFolders(training, _only(training, named or _evaluations_of(training)))
     return list(runs.values())
 
 
@@ -63,14 +57,12 @@ def training_of(evaluation: Path) -> Path | None:
     """Return the training whose model an evaluation is of, or `None`."""
     if evaluation.name.startswith("evals") and is_training(evaluation.parent):
         return evaluation.parent
-    record = HydraRecord.of(evaluation)
-    if not record.exists:
-        same_name = working_folder(evaluation) / "saves" / "unlearn" / evaluation.name
-        return same_name if is_training(same_name) else None
+    record, here = HydraRecord.of(evaluation), working_folder(evaluation)
     # The working folder may have been moved since, so the place of the evaluation comes first.
-    for start in filter(None, (working_folder(evaluation), record.working_folder)):
-        if record.model and os.path.isdir(start / record.model) and is_training(start / record.model):
-            return Path(os.path.normpath(start / record.model))
+    places = [start / record.model for start in (here, record.working_folder) if start and record.model]
+    for place in places if record.exists else [here / "saves" / "unlearn" / evaluation.name]:
+        if os.path.isdir(place) and is_training(place):
+            return Path(os.path.normpath(place))
     return None
 
 
@@ -79,22 +71,19 @@ def working_folder(result: Path) -> Path:
     return result.parent.parent.parent
 
 
-def _evaluations_of(training: Path) -> Iterator[Path]:
-    if is_evaluation(training):
-        yield training
-    for folder in (*sorted(training.glob("evals*")), *sorted((training.parent.parent / "eval").glob("*"))):
-        if is_evaluation(folder) and training_of(folder) == training:
-            yield folder
+def _evaluations_of(training: Path) -> list[Path]:
+    around = [*sorted(training.glob("evals*")), *sorted((training.parent.parent / "eval").glob("*"))]
+    within = [training] if is_evaluation(training) else []
+    return within + [folder for folder in around if is_evaluation(folder) and training_of(folder) == training]
 
 
 def _only(training: Path, evaluations: Sequence[Path]) -> Path | None:
-    if len(evaluations) < 2:
-        return evaluations[0] if evaluations else None
     same_name = [folder for folder in evaluations if folder.name in (training.name, "evals")]
-    if len(same_name) == 1:
-        return same_name[0]
-    names = ", ".join(map(str, evaluations))
-    raise MixedRunsError(f"the model in {training} has several evaluations ({names}): name the one to use")
+    chosen = same_name if len(same_name) == 1 else evaluations
+    if len(chosen) > 1:
+        names = ", ".join(map(str, evaluations))
+        raise MixedRunsError(f"the model in {training} has several evaluations ({names}): name the one to use")
+    return chosen[0] if chosen else None
 
 
 def _results(argument: str) -> list[Path]:

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,19 @@ import pandas as pd
 
 from baldro_ext.balance import forget_balance
 from baldro_ext.tools.compare.errors import BrokenFileError
-from baldro_ext.tools.compare.fields import exists, is_number, printable, read_json, read_json_if_there
+from baldro_ext.tools.compare.fields import is_number, printable, read_json
 from baldro_ext.tools.compare.metrics import metric
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation measured.
-
-    Attributes:
-        folder: Where its files are.
-        benchmark: `TOFU`, `MUSE`, or empty.
-        aggregates: Value by metric.
-        samples: By metric, finite values `(n,)` indexed by sample; only metrics that are the mean of their samples.
-        absent: By metric, the reason why it has no value.
-    """
+    """What an evaluation measured, by metric."""
 
     folder: Path
-    benchmark: str = ""
+    benchmark: str = ""  # TOFU, MUSE or none
     aggregates: dict[str, float] = field(default_factory=dict)
-    samples: dict[str, pd.Series] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, pd.Series] = field(default_factory=dict)  # finite, `(n,)` by sample; of metrics that are a mean
+    absent: dict[str, str] = field(default_factory=dict)  # why there is no value
 
     def values(self, worst_share: float) -> dict[str, float]:
         """Return all values: the aggregates, and `.worst` and `.largest` of per-sample metrics."""
@@ -69,13 +60,14 @@ def read_evaluation(folder: Path) -> Evaluation:
     if len(benchmarks) > 1:
         raise BrokenFileError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
     evaluation = Evaluation(folder, benchmarks[0] if benchmarks else "")
-    details = read_json_if_there(folder / f"{evaluation.benchmark}_EVAL.json").content
-    entries = {printable(key): entry for key, entry in details.items() if isinstance(entry, dict)}
+    details, summary, general = (
+        read_json(folder / f"{name}.json").content
+        for name in (f"{evaluation.benchmark}_EVAL", f"{evaluation.benchmark}_SUMMARY", "LMEval_SUMMARY")
+    )
+    entries = {key: entry for key, entry in details.items() if isinstance(entry, dict)}
     values = {key: entry.get("agg_value") for key, entry in entries.items()}
-    if exists(summary := folder / f"{evaluation.benchmark}_SUMMARY.json"):
-        # It leaves out what could not be computed; the details have null there.
-        values = {key: None for key, value in values.items() if value is None} | read_json(summary).content
-    general = read_json_if_there(folder / "LMEval_SUMMARY.json").content
+    if summary:  # it leaves out what could not be computed; the details have null there
+        values = {key: None for key, value in values.items() if value is None} | summary
     values |= {key: value for key, value in general.items() if not key.endswith("_stderr")}
     for key, value in values.items():
         if is_number(value):
@@ -84,11 +76,11 @@ def read_evaluation(folder: Path) -> Evaluation:
             evaluation.absent[printable(key)] = "null" if value is None else reprlib.repr(value)
     for key, entry in entries.items():
         if (samples := _samples(entry)) is not None:
-            evaluation.samples[key] = samples
+            evaluation.samples[printable(key)] = samples
     return evaluation
 
 
-def _samples(entry: Mapping[str, Any]) -> pd.Series | None:
+def _samples(entry: dict[str, Any]) -> pd.Series | None:
     """Return the field of `value_by_index` whose mean is the metric's aggregate.
 
     An entry can hold several numbers per sample (a probability and a loss, three kinds of ROUGE), and only the

@@ -104,7 +104,7 @@ def record(comparison: Comparison, command: str) -> dict[str, Any]:
                 "facts": dict(run.facts),
                 "settings": dict(run.settings),
                 "commands": list(run.commands),
-                "training_seconds": run.seconds,
+                "training_seconds": run.training_seconds,
                 "versions": dict(run.versions),
             }
             for method in comparison.methods

@@ -18,31 +18,17 @@ _WORDS = {str: "text", int: "a whole number of 64 bits", float: "a finite number
 
 @dataclass(frozen=True)
 class Fields:
-    """A mapping from a file, whose values are checked as they are read.
+    """The mapping in a file, whose values are checked as they are read: BrokenFileError tells of another kind."""
 
-    Attributes:
-        path: The file, for messages.
-        content: As it was parsed.
-
-    Raises:
-        BrokenFileError: The content is no mapping.
-    """
-
-    path: Path
+    path: Path  # for messages
     content: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.content, dict):
-            raise BrokenFileError(
-                f"{self.path} has {reprlib.repr(self.content)} where a mapping belongs: leave this run out"
-            )
+            raise self._broken("its content", self.content, dict)
 
     def get(self, key: str, kind: type[_Value]) -> _Value | None:
-        """Return a value, or `None` where it is missing or null; text without control characters.
-
-        Raises:
-            BrokenFileError: It is of another kind.
-        """
+        """Return a value, or `None` where it is missing or null; text without control characters."""
         value = self.content.get(key)
         if value is None:
             return None
@@ -50,38 +36,35 @@ class Fields:
             value = float(value)
         number = kind in (int, float)
         if not isinstance(value, kind) or (number and not is_number(value)) or (kind is int and abs(value) >= 2**63):
-            raise BrokenFileError(
-                f"{self.path}: {key} is {reprlib.repr(value)} instead of {_WORDS[kind]}: leave this run out"
-            )
+            raise self._broken(key, value, kind)
         return printable(value) if isinstance(value, str) else value
 
     def within(self, key: str) -> Fields:
         """Return the mapping below a key; empty where there is none."""
         return Fields(self.path, self.get(key, dict) or {})
 
+    def _broken(self, key: str, value: Any, kind: type) -> BrokenFileError:
+        return BrokenFileError(
+            f"{self.path}: {key} is {reprlib.repr(value)} where {_WORDS[kind]} belongs: leave this run out"
+        )
+
 
 def read_json(path: Path) -> Fields:
-    """Return the object in a JSON file.
+    """Return the object in a JSON file, or an empty one where there is no such name.
 
     Raises:
         BrokenFileError: The file holds something else.
         OSError: It cannot be read.
     """
+    if not exists(path):
+        return Fields(path)
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        where = f" in line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        return Fields(path, json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:  # json's own error tells line and column
         raise BrokenFileError(
-            f"{path} is not valid JSON ({reason}{where}), probably because the job was stopped while writing it: "
+            f"{path} is not valid JSON ({error}), probably because the job was stopped while writing it: "
             "evaluate again with eval.tofu.overwrite=true or eval.muse.overwrite=true, or leave this run out"
         ) from None
-    return Fields(path, content)
-
-
-def read_json_if_there(path: Path) -> Fields:
-    """Return the object in a JSON file, as `read_json`; empty where there is no such name."""
-    return read_json(path) if exists(path) else Fields(path)
 
 
 def exists(path: Path) -> bool:

@@ -28,7 +28,7 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
 
 
-def mean_and_spread(mean: float, spread: tuple[float, ...], n: int, seeds: int) -> str:
+def mean_and_spread(mean: float, spread: Sequence[float], n: int, seeds: int) -> str:
     """Return `0.112 ± 0.008` or `0.112 [0.102, 0.120]`, and where seeds lack the value how many have it: `(2 of 3)`.
 
     Args:
@@ -62,27 +62,26 @@ def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame
     shown = [it for it in comparison.metrics if not metrics or it.key in metrics]
     rows = {}
     for method in comparison.methods:
-        cells = [comparison.summary.loc[(it.key, method.label)] for it in shown]
         seeds = len({run.seed for run in method.runs})
-        spread = ("low", "high") if comparison.intervals else ("sd",)
-        texts = [mean_and_spread(it["mean"], tuple(it[list(spread)]), it["n"], seeds) for it in cells]
-        if baseline := comparison.baselines.get(method.label):
-            theirs = [number(comparison.summary.loc[(it.key, baseline), "mean"]) for it in shown]
-            marks = [it["mark"] if number(it["mean"]) != other else "" for it, other in zip(cells, theirs, strict=True)]
-            texts = [f"{text} {mark}".strip() for text, mark in zip(texts, marks, strict=True)]
-        rows[method.label] = [str(seeds), *texts]
-    for label, evaluation in (("before unlearning", comparison.before), ("retain model", comparison.retain)):
-        if evaluation is not None:
-            values = evaluation.values(comparison.worst_share)
-            rows[label] = [ABSENT, *(number(it.scaled(values[it.key])) if it.key in values else ABSENT for it in shown)]
+        rows[method.label] = [str(seeds), *(_cell(comparison, it.key, method.label, seeds) for it in shown)]
+    for label, evaluation in comparison.references.items():
+        values = evaluation.values(comparison.worst_share)
+        rows[label] = [ABSENT, *(number(it.scaled(values[it.key]) if it.key in values else None) for it in shown)]
     for method, numbers in comparison.published.groupby("method", sort=False):
         series = [numbers.loc[numbers["metric"] == it.key, "value"].map(it.scaled) for it in shown]
-        rows[f"{method} (published)"] = [
-            ABSENT,
-            *(mean_and_spread(it.mean(), (it.std(),), len(it), len(it)) for it in series),
-        ]
+        cells = [mean_and_spread(it.mean(), [it.std()], len(it), len(it)) for it in series]
+        rows[f"{method} (published)"] = [ABSENT, *cells]
     titles = [it.title(comparison.worst_share) for it in shown]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", *titles])
+
+
+def _cell(comparison: Comparison, key: str, label: str, seeds: int) -> str:
+    row, mark = comparison.summary.loc[(key, label)], ""
+    if row["mark"]:
+        theirs = comparison.summary.loc[(key, row["baseline"]), "mean"]
+        mark = row["mark"] if number(row["mean"]) != number(theirs) else ""
+    spread = [row["low"], row["high"]] if comparison.intervals else [row["sd"]]
+    return f"{mean_and_spread(row['mean'], spread, row['n'], seeds)} {mark}".rstrip()
 
 
 def oriented(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,17 +91,13 @@ def oriented(table: pd.DataFrame) -> pd.DataFrame:
 
 def gains(comparison: Comparison) -> pd.DataFrame:
     """Return each method against its baseline as strings, a row per metric and method with one."""
-    summary = comparison.summary.query("pairs > 0").reset_index()
-    rows = list(summary.itertuples())
-    return pd.DataFrame(
-        {
-            "metric": summary["metric"].map({it.key: it.title(comparison.worst_share) for it in comparison.metrics}),
-            "method": summary["method"],
-            "against": summary["baseline"],
-            "gain": [mean_and_spread(it.gain, (it.gain_low, it.gain_high), it.pairs, it.pairs) for it in rows],
-            "better in": [f"{row.better:.0f} of {row.pairs:.0f}" for row in rows],
-        }
-    ).set_index("metric")
+    titles = {it.key: it.title(comparison.worst_share) for it in comparison.metrics}
+    rows = [
+        (titles[row.metric], row.method, row.baseline,
+         mean_and_spread(row.gain, [row.gain_low, row.gain_high], row.pairs, row.pairs), f"{row.better} of {row.pairs}")
+        for row in comparison.summary.query("pairs > 0").reset_index().itertuples()
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["metric", "method", "against", "gain", "better in"]).set_index("metric")
 
 
 def notes(comparison: Comparison, marks: bool = True) -> list[str]:
@@ -127,23 +122,19 @@ def notes(comparison: Comparison, marks: bool = True) -> list[str]:
             f"better, worse: than {' or '.join(sorted(grids if same else labels))}{same} in each of at least two "
             "common seeds; (better), (worse): on average, or with one seed; no word: the shown digits are the same."
         )
-    pairs = comparison.summary["pairs"].replace(0, math.nan).dropna()
-    if 1 < (fewest := pairs.min()) < _FEW_SEEDS:
-        lines.append(f"{fewest:.0f} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases.")
+    pairs = comparison.summary["pairs"]
+    if 1 < (fewest := pairs[pairs > 0].min()) < _FEW_SEEDS:
+        lines.append(f"{fewest} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases.")
     if any(it.logarithmic for it in comparison.metrics):
         lines.append("log10: averaged and compared as logarithm, because values span many orders of magnitude.")
     if not comparison.fronts and len(by_grid(comparison.methods)) < len(comparison.methods):
         lines.append("One method with several learning rates: compare at equal utility by --levels auto.")
-    return [*lines, *_about_published(comparison), *comparison.notes]
-
-
-def _about_published(comparison: Comparison) -> list[str]:
-    if comparison.published.empty:
-        return []
-    sources = [source for source in comparison.published["source"].unique() if source]
-    line = f"(published): numbers of others{' from ' * bool(sources)}{'; '.join(sources)}, in no test and not ranked."
-    unknown = sorted(set(comparison.published["metric"]) - {it.key for it in comparison.metrics})
-    return [line, *([f"published, but not shown here: {shortened(unknown, 6)}"] if unknown else [])]
+    if sources := list(comparison.published["source"].unique()):
+        origin = f" from {'; '.join(filter(None, sources))}" if any(sources) else ""
+        lines.append(f"(published): numbers of others{origin}, in no test and not ranked.")
+    if hidden := sorted(set(comparison.published["metric"]) - {it.key for it in comparison.metrics}):
+        lines.append(f"published, but not shown here: {shortened(hidden, 6)}")
+    return [*lines, *comparison.notes]
 
 
 def text(comparison: Comparison, width: int = 120) -> str:

@@ -60,9 +60,7 @@ def cost_at(level: float, front: pd.DataFrame) -> float:
     return float(np.interp(level, front["utility"], front["cost"], right=math.nan))
 
 
-def fronts(
-    comparison: Comparison, baseline: str | None, levels: Sequence[float], utility: str | None, left: str | None
-) -> Fronts:
+def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utility: str, left: str) -> Fronts:
     """Return the methods of a comparison at equal utility; arguments as of `compare`.
 
     Raises:
@@ -72,13 +70,11 @@ def fronts(
     groups = [(*key, own, pareto(own)) for key, own in points.groupby(["method", "seed"], dropna=False, sort=False)]
     points["front"] = points.index.isin([place for *_, front in groups for place in front.index])
     methods, labels = by_grid(comparison.methods), {method.label: method.grid for method in comparison.methods}
-    pairs, alone = baselines(methods, labels.get(baseline, baseline) if baseline else None)
+    pairs, alone = baselines(methods, labels.get(baseline, baseline))
     first = next((it for it in pairs.values() if it in set(points["method"])), points["method"].iloc[0])
     levels = sorted(set(levels)) or _round_levels([front for method, *_, front in groups if method == first])
     name, words = (kept.title(comparison.worst_share, it).rpartition(" ")[0] for it in ("", kept.words))
-    metrics = tuple(
-        Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels
-    )
+    metrics = [Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels]
     rows = [
         {"method": method, "seed": seed, "run": f"{method}, seed {seed}", "metric": shown.key, "level": level,
          "value": cost_at(level, front) * (-1 if kept.better == "higher" else 1),
@@ -90,43 +86,40 @@ def fronts(
     empty = [method.label for method in methods if method.label not in set(points["method"])]
     absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
     # Below all evaluations the value is only a bound: without a seed, it is compared with no other.
-    wide = (
-        table.assign(seed=table["seed"].mask(table["below"]))
-        .pivot(index=["method", "seed", "run"], columns="metric", values="value")
-        .reset_index()
-    )
+    values = table.assign(seed=table["seed"].mask(table["below"])).dropna(subset="value")
     at_levels = dataclasses.replace(
-        comparison, methods=tuple(methods), metrics=metrics, baselines=pairs, intervals=True,
-        evaluations=wide.assign(epoch=math.nan, learning_rate=math.nan), before=None, retain=None,
+        comparison, methods=tuple(methods), metrics=tuple(metrics), baselines=pairs, intervals=True,
+        table=values[["method", "seed", "run", "metric", "value"]], references={},
         mixed=(), unfair=(), published=comparison.published.iloc[:0],
         notes=(*alone, *absent, *_outside(table), *_edges(points, table)),
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 
 
-def _points(comparison: Comparison, utility: str | None, left: str | None) -> tuple[pd.DataFrame, Metric, Metric]:
+def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFrame, Metric, Metric]:
     """Return the evaluations that have both metrics, and the metrics."""
     table = comparison.evaluations[comparison.evaluations["epoch"] != 0]  # where nothing has been unlearned
-    table = table.assign(method=table["method"].map({it.label: it.grid for it in comparison.methods}))
-    offered = set(table.columns) - {"method", "seed", "learning_rate", "run", "epoch"}
-    held = _chosen("--utility", utility, UTILITIES, offered)
-    kept = _chosen("--left", left, (*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE), offered)
+    held = _chosen("--utility", utility, UTILITIES, table)
+    kept = _chosen("--left", left, [*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE], table)
     if held.better != "higher" or not kept.better:
         raise NothingToCompareError(
             f"--utility {held.key} --left {kept.key}: more of the first must be better, and it must be known whether "
             "more or less of the second is: use metrics such as model_utility and extraction_strength"
         )
-    table = table.assign(utility=table[held.key], left=table[kept.key].map(kept.scaled))
-    table["cost"] = -kept.gain(table["left"], 0.0)
-    table = table[["method", "seed", "learning_rate", "epoch", "run", "utility", "left", "cost"]]
+    grids = {method.label: method.grid for method in comparison.methods}
+    values = table[kept.key].map(kept.scaled)
+    table = table[["seed", "learning_rate", "epoch", "run"]].assign(
+        method=table["method"].map(grids), utility=table[held.key], left=values, cost=-kept.gain(values, 0.0)
+    )
     table = table[np.isfinite(table[["utility", "cost"]]).all(axis=1)].reset_index(drop=True)
     if table.empty:
         raise NothingToCompareError(f"no evaluation has both {held.key} and {kept.key}: choose by --utility and --left")
     return table, held, kept
 
 
-def _chosen(option: str, key: str | None, usual: Sequence[str], offered: set[str]) -> Metric:
-    for name in (key,) if key else usual:
+def _chosen(option: str, key: str, usual: Sequence[str], table: pd.DataFrame) -> Metric:
+    offered = set(table.columns) - {"method", "seed", "learning_rate", "run", "epoch"}
+    for name in [key] if key else usual:
         if name in offered:
             return metric(name)
     name = key or usual[0]
@@ -144,46 +137,35 @@ def _round_levels(baseline: Sequence[pd.DataFrame]) -> list[float]:
 
 def _outside(table: pd.DataFrame) -> list[str]:
     """Return which levels lie outside what was measured."""
-    cases = (
-        (table["value"].isna(), "not reached, because no evaluation keeps as much utility"),
-        (
-            table["below"],
-            "below all evaluations: the value of the lowest is only a bound, which is compared with no other",
-        ),
-    )
-    lines = []
-    for outside, reason in cases:
-        by_level = table[outside].groupby("level")[["method", "seed"]].agg(list)
-        for level, methods, seeds in by_level.itertuples():
-            names = [f"{method} (seed {seed})" for method, seed in zip(methods, seeds, strict=True)]
-            lines.append(f"{level:g} is {reason}: {shortened(names, 6)}")
-    return lines
+    below = "below all evaluations: the value of the lowest is only a bound, which is compared with no other"
+    cases = {"not reached, because no evaluation keeps as much utility": table["value"].isna(), below: table["below"]}
+    return [
+        f"{level:g} is {reason}: {shortened([f'{method} (seed {seed})' for method, seed in rows.to_numpy()], 6)}"
+        for reason, outside in cases.items()
+        for level, rows in table[outside].set_index("level")[["method", "seed"]].groupby("level")
+    ]
 
 
 def _edges(points: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """Return where the best learning rate is at the edge of those that were tried, so that it may be no best."""
     lines: list[str] = []
-    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    edges: dict[str, list[str]] = {}
     for method, own in points.groupby("method", sort=False):
-        tried = own.groupby("seed")["learning_rate"].agg(lambda it: _list(it.dropna()))
+        rates = own["learning_rate"]
+        tried = rates.groupby(own["seed"]).agg(_list)
         if tried.nunique() > 1:
-            told = "; ".join(f"{rates or 'unknown'} (seed {seed})" for seed, rates in tried.items())
+            told = "; ".join(f"{these or 'unknown'} (seed {seed})" for seed, these in tried.items())
             lines.append(f"{method} has other learning rates in other seeds: {told}")
-        best = table[(table["method"] == method) & table["value"].notna()].groupby("learning_rate")["level"].agg(_list)
-        if own["learning_rate"].nunique() < 2:
+        if rates.nunique() < 2:
             lines.append(f"EDGE: {method} has no second learning rate, so its best one is unknown")
             continue
-        for edge, rate in (("lowest", own["learning_rate"].min()), ("highest", own["learning_rate"].max())):
-            edges[edge] += [f"{method} with {rate:g} at {best[rate]}"] if rate in best else []
-    return [
-        *lines,
-        *(
-            f"EDGE: the best learning rate is the {edge} one tried, so it may be no best: {'; '.join(cases)}"
-            for edge, cases in edges.items()
-            if cases
-        ),
-    ]
+        best = table[(table["method"] == method) & table["value"].notna()].groupby("learning_rate")["level"].agg(_list)
+        for edge, rate in (("lowest", rates.min()), ("highest", rates.max())):
+            if rate in best:
+                edges.setdefault(edge, []).append(f"{method} with {rate:g} at {best[rate]}")
+    edge_lines = "EDGE: the best learning rate is the {} one tried, so it may be no best: {}"
+    return lines + [edge_lines.format(edge, "; ".join(edges[edge])) for edge in ("lowest", "highest") if edge in edges]
 
 
 def _list(numbers: pd.Series) -> str:
-    return ", ".join(f"{it:g}" for it in sorted(set(numbers)))
+    return ", ".join(f"{it:g}" for it in sorted(set(numbers.dropna())))

@@ -6,7 +6,7 @@ import functools
 import io
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,40 +25,30 @@ _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),(.+)\}")
 
 @dataclass(frozen=True)
 class HydraRecord:
-    """What Hydra wrote into `.hydra` for one training or evaluation.
+    """What Hydra wrote into `.hydra` for one training or evaluation; empty where nothing was recorded."""
 
-    Attributes:
-        config: The composed configuration with its interpolations, but without those that call a resolver: a file of
-            somebody else must not read this machine's environment.
-        raw: All of it as plain data, interpolations as they are written; empty where nothing was recorded.
-        choices: Chosen configuration by group, such as trainer and model.
-        overrides: As typed behind the command.
-        script: `train` or `eval`; `None` where Hydra's own settings were not recorded.
-        working_folder: Where the command was typed, likewise.
-    """
-
-    config: DictConfig
-    raw: Fields
-    choices: dict[str, str]
-    overrides: list[str]
-    script: str | None
-    working_folder: Path | None
+    # Without interpolations that call a resolver: a file of somebody else must not read this machine's environment.
+    config: DictConfig = field(default_factory=OmegaConf.create)
+    raw: Fields = field(default_factory=lambda: Fields(Path()))  # all of it, interpolations as they are written
+    choices: dict[str, str] = field(default_factory=dict)  # configuration by group, such as trainer and model
+    overrides: tuple[str, ...] = ()  # as typed behind the command
+    script: str | None = None  # `train` or `eval`
+    working_folder: Path | None = None  # where the command was typed
 
     @classmethod
     def of(cls, folder: Path | None) -> HydraRecord:
-        """Return the record of an output folder, or an empty one; that of a sweep's job is below `multirun`.
+        """Return the record of an output folder; that of a sweep's job is below `multirun`.
 
         Raises:
             BrokenFileError: The record cannot be read.
         """
-        empty = cls(OmegaConf.create(), Fields(Path()), {}, [], None, None)
         if folder is None:
-            return empty
+            return cls()
         if exists(folder / ".hydra" / "config.yaml"):
             return _read(folder / ".hydra")
         sweeps = folder.parent.parent.parent.glob("multirun/**/.hydra/config.yaml")
         records = (_read(path.parent) for path in sorted(sweeps, reverse=True))
-        return next((it for it in records if (it.get("mode"), it._task) == (folder.parent.name, folder.name)), empty)
+        return next((it for it in records if (it.get("mode"), it._task) == (folder.parent.name, folder.name)), cls())
 
     @property
     def exists(self) -> bool:
@@ -111,9 +101,9 @@ class HydraRecord:
         derived = _RUN_NAME.fullmatch(str(self.raw.content.get("task_name")))
         if derived is None:
             return self.get("task_name")
-        parts = map(self._resolved, derived[1].split(","))
-        chosen = [self.choices.get("model", ""), self.choices.get("trainer", "")]
-        return chosen_name(*parts, *chosen, overrides=self.overrides)
+        parts = [self._resolved(part) for part in derived[1].split(",")]
+        parts += [self.choices.get(group, "") for group in ("model", "trainer")]
+        return chosen_name(*parts, overrides=self.overrides)
 
     def _resolved(self, part: str) -> str:
         part = part.strip()
@@ -121,8 +111,7 @@ class HydraRecord:
 
 
 def _read(folder: Path) -> HydraRecord:
-    config, raw = _load(folder / "config.yaml")
-    settings = folder / "hydra.yaml"
+    (config, raw), settings = _load(folder / "config.yaml"), folder / "hydra.yaml"
     hydra = (_load(settings)[1] if exists(settings) else Fields(settings)).within("hydra")
     runtime = hydra.within("runtime")
     choices, cwd = runtime.within("choices"), runtime.get("cwd", str)
@@ -130,7 +119,7 @@ def _read(folder: Path) -> HydraRecord:
         config=config,
         raw=raw,
         choices={group: choices.get(group, str) or "" for group in choices.content},
-        overrides=[printable(str(it)) for it in hydra.within("overrides").get("task", list) or ()],
+        overrides=tuple(printable(str(it)) for it in hydra.within("overrides").get("task", list) or ()),
         script=hydra.within("job").get("name", str),
         working_folder=Path(cwd) if cwd else None,
     )
@@ -158,12 +147,11 @@ def _parsed(path: Path, modified: int) -> tuple[DictConfig, Fields]:
         # A few lines with aliases can stand for gigabytes.
         if "&" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise yaml.YAMLError("it has aliases, which Hydra does not write")
-        raw = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-        config = OmegaConf.create(_without_resolvers(raw))
+        content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+        # An empty file, or a line of text, which OmegaConf takes for a key.
+        if not isinstance(content, dict) or all(it is None for it in content.values()):
+            raise yaml.YAMLError("it holds no configuration")
+        return OmegaConf.create(_without_resolvers(content)), Fields(path, content)
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise BrokenFileError(f"cannot read {path}: {reason}. Leave this run out, or delete the file") from None
-    # An empty file, or a line of text, which OmegaConf takes for a key.
-    if not isinstance(config, DictConfig) or not isinstance(raw, dict) or all(it is None for it in raw.values()):
-        raise BrokenFileError(f"{path} holds no configuration. Leave this run out, or delete the file")
-    return config, Fields(path, raw)

@@ -23,15 +23,10 @@ _UNSET = "unset"
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A method, with one run per seed.
+    """A method, with one run per seed."""
 
-    Attributes:
-        label: Its name in tables and pictures.
-        runs: By seed.
-    """
-
-    label: str
-    runs: tuple[RunResult, ...]
+    label: str  # in tables and pictures
+    runs: tuple[RunResult, ...]  # by seed
 
     @property
     def trainer(self) -> str | None:
@@ -44,11 +39,6 @@ class Method:
         return _RATE_OR_EPOCHS.sub("", self.label)
 
     @property
-    def base(self) -> str | None:
-        """The forget loss of a BalDRO trainer; `None` for others."""
-        return self.runs[0].base
-
-    @property
     def is_robust(self) -> bool:
         """Whether its trainer is one of BalDRO's."""
         return (self.trainer or self.label).startswith("BalDRO")
@@ -56,7 +46,7 @@ class Method:
     @property
     def family(self) -> str:
         """What it has in common with its variants: the forget loss, or the trainer."""
-        return self.base or self.trainer or self.label
+        return self.runs[0].base or self.trainer or self.label
 
     @property
     def variant(self) -> str:
@@ -74,19 +64,18 @@ def group(runs: Sequence[RunResult]) -> list[Method]:
     Raises:
         MixedRunsError: A method has the same seed twice, which would count as two independent runs.
     """
-    methods: dict[str, list[RunResult]] = {}
+    methods: dict[str, dict[int | None, RunResult]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
-        twin = next((other for other in methods.get(label, ()) if other.seed == run.seed), None)
-        if twin is not None:
+        twin = methods.setdefault(label, {}).setdefault(run.seed, run)
+        if twin is not run:
             seed = "an unknown seed" if run.seed is None else f"seed {run.seed}"
             raise MixedRunsError(
                 f"{label} has {seed} twice, in {twin.folders.main} and {run.folders.main}, and the same run counted "
                 "twice would look like agreement between seeds: name one of them"
             )
-        methods.setdefault(label, []).append(run)
     return [
-        Method(label, tuple(sorted(members, key=lambda run: (run.seed is None, run.seed or 0))))
-        for label, members in methods.items()
+        Method(label, tuple(sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed or 0))))
+        for label, by_seed in methods.items()
     ]
 
 
@@ -105,20 +94,25 @@ def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:
     return sorted(methods, key=lambda it: (it.family != head, families.index(it.family), it.is_robust))
 
 
-def baselines(methods: Sequence[Method], wanted: str | None) -> tuple[dict[str, str], list[str]]:
+def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], list[str]]:
     """Return the label of each method's baseline, and remarks about methods that have none.
+
+    Args:
+        methods: All of them.
+        wanted: A label, a grid, a trainer or `OWN_BASE`; empty for NPO, or else the first that is not BalDRO's.
 
     Raises:
         NothingToCompareError: The wanted baseline is none of the methods.
     """
     labels = [method.label for method in methods]
     if wanted == OWN_BASE and OWN_BASE not in labels:
-        offered = {it: _named(methods, it.base or "") for it in methods if it.is_robust}
+        offered = {it: _named(methods, it.runs[0].base or "") for it in methods if it.is_robust}
     else:
-        if wanted is not None and not _named(methods, wanted):
-            raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
         plain = [method for method in methods if not method.is_robust]
-        chosen = _named(methods, wanted or "NPO") or [method for method in plain if method.grid == plain[0].grid]
+        chosen = _named(methods, wanted or "NPO")
+        if wanted and not chosen:
+            raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
+        chosen = chosen or [method for method in plain if method.grid == plain[0].grid]
         if not chosen:
             return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
         offered = {method: chosen for method in methods if method not in chosen}
@@ -137,7 +131,8 @@ def _named(methods: Sequence[Method], name: str) -> list[Method]:
 
 def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
     """Return the label of the baseline; of several learning rates the one with the method's own."""
-    labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].rate == method.runs[0].rate]
+    rate = method.runs[0].learning_rate
+    labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].learning_rate == rate]
     return labels[0] if len(labels) == 1 else None
 
 

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.formatting import ABSENT, gains, notes, oriented, results
-from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.pictures import Picture
 
 
@@ -21,17 +20,14 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
     """Return the report as HTML; `command` is the one that made the comparison."""
     loader = jinja2.PackageLoader("baldro_ext.tools.compare", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {"table": _table, "base64": lambda image: base64.b64encode(image).decode()}
+    environment.globals |= {"main_table": lambda it: oriented(results(it)), "notes": notes, "gains": gains}
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
-        results=oriented(results(comparison)),
-        gains=gains(comparison),
-        levels=oriented(results(comparison.fronts.comparison)) if comparison.fronts else None,
-        level_notes=notes(comparison.fronts.comparison) if comparison.fronts else (),
-        notes=notes(comparison)[len(comparison.mixed) + len(comparison.unfair) :],
         pictures=pictures,
         facts=_facts(comparison),
-        settings=_settings(comparison.methods),
+        settings=_settings(comparison),
         command=command,
         absent=ABSENT,
     )
@@ -44,20 +40,15 @@ def _table(table: pd.DataFrame) -> Markup:
 
 def _facts(comparison: Comparison) -> dict[str, str]:
     """Return the known facts and versions of the runs, all values where they differ, and the versions used here."""
-    values: dict[str, dict[str, None]] = {}
-    for run in comparison.runs:
-        versions = {f"{name} of the runs": version for name, version in run.versions.items()}
-        for name, value in {**run.facts, **versions}.items():
-            if value is not None:
-                values.setdefault(name, {})[value] = None
-    here = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("pandas", "matplotlib")}
-    return {name: "; ".join(it) for name, it in values.items()} | here
-
-
-def _settings(methods: Sequence[Method]) -> pd.DataFrame:
-    """Return the settings in which methods differ, a column per method."""
     table = pd.DataFrame(
-        {it.label: pd.Series(it.runs[0].settings, dtype=object) for it in methods if it.runs[0].settings}
+        [run.facts | {f"{it} of the runs": version for it, version in run.versions.items()} for run in comparison.runs]
     )
-    table = table.fillna(ABSENT)
+    here = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("pandas", "matplotlib")}
+    return {str(name): "; ".join(known.dropna().unique()) for name, known in table.items() if known.any()} | here
+
+
+def _settings(comparison: Comparison) -> pd.DataFrame:
+    """Return the settings in which methods differ, a column per method."""
+    settings = {method.label: method.runs[0].settings for method in comparison.methods}
+    table = pd.DataFrame({label: pd.Series(it, dtype=object) for label, it in settings.items() if it}).fillna(ABSENT)
     return table[table.nunique(axis=1) > 1].sort_index()

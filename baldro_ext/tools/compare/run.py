@@ -13,54 +13,34 @@ from baldro_ext.open_unlearning.resolvers import chosen_name
 from baldro_ext.tools.compare.discover import RunFolders, working_folder
 from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.evaluations import Evaluation, checkpoint_step, is_evaluation, read_evaluation
-from baldro_ext.tools.compare.fields import Fields, printable, read_json_if_there
+from baldro_ext.tools.compare.fields import Fields, printable, read_json
 from baldro_ext.tools.compare.hydra_record import HydraRecord
 from baldro_ext.tools.files import sha256
 
-NONE = "none"
+_NONE = "none"  # known to be absent, while `None` is unknown
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What is known about one run.
-
-    Attributes:
-        folders: Its folders.
-        label: Method name in `study.json`, or `None`.
-        trainer: Name given as `trainer=`, or `None`.
-        handler: Its class, or `None`.
-        base: The forget loss of a BalDRO trainer; `None` for others.
-        seed: Of the training, or `None`.
-        model: Name or path of the evaluated model, if known.
-        evaluation: Of the final model; empty if there is none.
-        checkpoints: Evaluations during training, by epoch.
-        facts: By name, what must be equal to compare runs; `None` is unknown, `none` is known to be absent.
-        settings: Flat configuration of the trainer, without what does not change the trained model.
-        overridden: Those that were set on the command line.
-        commands: As typed in the working folder.
-        rate: Learning rate, if known.
-        seconds: Training time, if known.
-        versions: By package, if known.
-        unfinished: Why its final model has no evaluation; empty if it has one.
-    """
+    """What is known about one run; `None` where it is unknown."""
 
     folders: RunFolders
-    label: str | None
-    trainer: str | None
-    handler: str | None
-    base: str | None
-    seed: int | None
-    model: str | None
-    evaluation: Evaluation
-    checkpoints: Mapping[float, Evaluation]
-    facts: Mapping[str, str | None]
-    settings: Mapping[str, str]
-    overridden: frozenset[str]
-    commands: tuple[str, ...]
-    rate: float | None
-    seconds: float | None
-    versions: Mapping[str, str]
-    unfinished: str
+    label: str | None  # method name in study.json
+    trainer: str | None  # name given as `trainer=`
+    handler: str | None  # its class
+    base: str | None  # the forget loss of a BalDRO trainer
+    seed: int | None  # of the training
+    model: str | None  # name or path of the evaluated model
+    evaluation: Evaluation  # of the final model; empty if there is none
+    unfinished: str  # why there is none
+    checkpoints: dict[float, Evaluation]  # evaluations during training, by epoch
+    facts: dict[str, str | None]  # by name, what must be equal to compare runs
+    settings: dict[str, str]  # the trainer's, by dotted key, without what does not change the trained model
+    overridden: frozenset[str]  # those that were set on the command line
+    commands: tuple[str, ...]  # as typed in the working folder
+    learning_rate: float | None
+    training_seconds: float | None
+    versions: dict[str, str]  # by package
 
     @property
     def name(self) -> str:
@@ -75,8 +55,8 @@ def read_run(folders: RunFolders) -> RunResult:
         BrokenFileError: A file cannot be read.
     """
     training, evaluating = HydraRecord.of(folders.training), HydraRecord.of(folders.evaluation)
-    study = read_json_if_there((folders.evaluation or folders.main) / "study.json")
-    state, model = (read_json_if_there(folders.main / name) for name in ("trainer_state.json", "config.json"))
+    study = read_json((folders.evaluation or folders.main) / "study.json")
+    state, model = (read_json(folders.main / name) for name in ("trainer_state.json", "config.json"))
     checkpoints = _checkpoints(folders.training)
     evaluation, unfinished = _final(folders, state, checkpoints)
     epochs = _epochs(state)
@@ -92,31 +72,30 @@ def read_run(folders: RunFolders) -> RunResult:
         seed=study.get("seed", int) if study.content.get("seed") is not None else _seed(training),
         model=evaluating.model,
         evaluation=evaluation,
+        unfinished=unfinished,
         checkpoints={epochs[step]: evaluation for step, evaluation in checkpoints.items() if step in epochs},
+        # A training without a separate evaluation evaluates, too.
         facts=_facts(folders, training, evaluating if evaluating.exists else training, study, evaluation),
         settings=_flat(training.raw.within("trainer").content),
         overridden=frozenset(it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in training.overrides),
         commands=tuple(record.command for record in (training, evaluating) if record.command),
-        rate=_rate(training, study),
-        seconds=study.get("training_seconds", float),
+        learning_rate=_learning_rate(training, study),
+        training_seconds=study.get("training_seconds", float),
         versions={str(name): version for name in noted if (version := versions.get(name, str))},
-        unfinished=unfinished,
     )
 
 
 def _seed(training: HydraRecord) -> int | None:
-    if (recorded := training.get("trainer.args.seed")) is None:
-        return None
+    recorded, path = training.get("trainer.args.seed"), training.raw.path
     try:
-        return Fields(training.raw.path, {"trainer.args.seed": int(recorded)}).get("trainer.args.seed", int)
+        return None if recorded is None else Fields(path, {"the seed": int(recorded)}).get("the seed", int)
     except ValueError:
-        raise BrokenFileError(
-            f"{training.raw.path}: the seed {reprlib.repr(recorded)} is not a whole number: leave this run out"
-        ) from None
+        seed = reprlib.repr(recorded)
+        raise BrokenFileError(f"{path}: the seed {seed} is not a whole number: leave this run out") from None
 
 
-def _rate(training: HydraRecord, study: Fields) -> float | None:
-    """Return the learning rate in Hydra's record, or where that is gone the one among the overrides of `study.json`."""
+def _learning_rate(training: HydraRecord, study: Fields) -> float | None:
+    """Return the rate in Hydra's record, or where that is gone the one among the overrides of `study.json`."""
     typed = [str(it).lstrip("+") for key in ("common", "overrides") for it in study.get(key, list) or ()]
     values = [it.partition("=")[2] for it in typed if it.startswith("trainer.args.learning_rate=")]
     try:
@@ -163,35 +142,23 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _before(folders: RunFolders, training: HydraRecord) -> str | None:
-    """Return the model before unlearning; before relearning there is another, the unlearned model."""
-    if folders.training and training.model and training.get("mode") == "relearn":
-        return HydraRecord.of(folders.training.parents[2] / training.model).model
-    return training.model
-
-
 def _facts(
-    folders: RunFolders,
-    training: HydraRecord,
-    evaluating: HydraRecord,
-    study: Fields,
-    evaluation: Evaluation,
+    folders: RunFolders, training: HydraRecord, evaluating: HydraRecord, study: Fields, evaluation: Evaluation
 ) -> dict[str, str | None]:
-    """Return the facts from Hydra's records, and from `study.json` where those are missing.
-
-    `evaluating` is the training's own record where there is no separate evaluation: the training evaluates, too.
-    """
+    """Return the facts from Hydra's records, and from `study.json` where those are missing."""
+    before, tasks = training.model, study.get("lm_eval", list)
+    if folders.training and before and training.get("mode") == "relearn":  # what was relearned had been unlearned
+        before = HydraRecord.of(working_folder(folders.training) / before).model
     return {
         "benchmark": evaluation.benchmark or study.get("benchmark", str),
-        "model before unlearning": _before(folders, training) or study.get("model", str),
+        "model before unlearning": before or study.get("model", str),
         "forget split": training.get("forget_split", "data_split") or study.get("split", str),
         "retain split": training.get("retain_split"),
         "evaluated split": evaluating.get("eval.tofu.forget_split", "eval.muse.data_split"),
         "holdout split": evaluating.get("eval.tofu.holdout_split"),
         "question key": evaluating.get("eval.tofu.question_key"),
         "retain logs": _retain_logs(folders, evaluating, study, evaluation),
-        "lm-eval tasks": evaluating.get("eval.lm_eval.tasks")
-        or (str(tasks) if (tasks := study.get("lm_eval", list)) else None),
+        "lm-eval tasks": evaluating.get("eval.lm_eval.tasks") or (str(tasks) if tasks else None),
     }
 
 
@@ -201,11 +168,11 @@ def _retain_logs(folders: RunFolders, evaluating: HydraRecord, study: Fields, ev
     if not evaluating.exists:
         written = study.get("retain_logs", str)
     if written is None:
-        return NONE if evaluating.exists or "retain_logs" in study.content else None
+        return _NONE if evaluating.exists or "retain_logs" in study.content else None
     starts = (working_folder(folders.evaluation or folders.main), evaluating.working_folder)
     file = next((start / written for start in starts if start and os.path.isfile(start / written)), None)
     if file is None and optional and "forget_quality" not in evaluation.aggregates:
-        return NONE
+        return _NONE
     digest = study.get("retain_sha256", str) or (sha256(file.read_bytes()) if file else None)
     path = Path(written)
     return f"{path.name} of {path.parent.name} (sha256 {digest[:12]})" if digest else f"{written} (no longer there)"
