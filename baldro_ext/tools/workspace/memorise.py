@@ -20,20 +20,13 @@ from baldro_ext.encoding import encode_answers
 
 @dataclass(frozen=True)
 class Training:
-    """How to train a model until it has memorised its rows; the defaults suit a small one that knows nothing.
+    """How to train a model until it has memorised its rows; the defaults suit a small one that knows nothing."""
 
-    Attributes:
-        probability: Ends the training once it is the mean over the rows of exp(mean log-probability of the answer's
-            tokens), TOFU's probability of an answer; between 0 and 1.
-        max_epochs: Ends it at the latest.
-        batch_size: Rows per step.
-        learning_rate: Of AdamW at its highest, after the first epoch; it decays linearly to a tenth over `max_epochs`.
-    """
-
+    # Ends it, once it is the mean over rows of exp(mean log-probability of an answer's tokens), as TOFU measures.
     probability: float = 0.99
-    max_epochs: int = 60
-    batch_size: int = 16
-    learning_rate: float = 3e-3
+    max_epochs: int = 60  # ends it at the latest
+    batch_size: int = 16  # rows per step
+    learning_rate: float = 3e-3  # of AdamW after the first epoch; decays linearly to a tenth over max_epochs
 
 
 def memorise(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +15,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from baldro_ext.tools.files import NotOursError, is_made, mark_made
+from baldro_ext.tools.files import NotOursError, is_made, mark_made, sha256
 from baldro_ext.tools.workspace.memorise import Training, memorise
 from baldro_ext.tools.workspace.tofu import TOFU
 
 RECIPE = "recipe.json"
 """In a model's folder: all that the model depends on."""
+_LAYERS = _HEADS = 2
 _PAD, _BOS, _EOS, _USER, _ASSISTANT = _SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
 # Special tokens are the only borders, so that none merges with the first token of an answer. The system prompt and
 # the date are the same in every conversation: leaving them out saves their computation.
@@ -39,8 +39,6 @@ def make_model(
     *,
     rows: Sequence[Mapping[str, str]] | None = None,
     hidden: int = 32,
-    layers: int = 2,
-    heads: int = 2,
     vocabulary: int = 768,
     training: Training | None = None,
     seed: int = 0,
@@ -55,36 +53,29 @@ def make_model(
         folder: The working folder, with `locuslab/TOFU`.
         name: Of the model; its folder is `folder/models/name`.
         rows: Questions and answers to memorise, as of `rows_to_memorise`; by default the weights stay random.
-        hidden: Width; the feed-forward layers are 8/3 as wide.
-        layers: Number of transformer layers.
-        heads: Attention heads; must divide `hidden` into even parts.
-        vocabulary: Tokens, at most; at least 300.
+        hidden: Width, a multiple of 4; the feed-forward layers are 8/3 as wide.
+        vocabulary: Tokens, at most; at least 300, for bytes and special tokens.
         training: How to train on `rows`; by default `Training()`.
         seed: Of the first weights and of the order of the rows.
 
-    Returns:
-        `folder/models/name`.
-
     Raises:
-        ValueError: The shape is impossible, or there is no data to train the tokenizer on.
+        ValueError: There is no data to train the tokenizer on, or no row.
         NotOursError: The folder exists, and this call with these arguments did not make it.
         OSError: It cannot be written; nothing of it is left.
     """
-    if hidden % (2 * heads):
-        raise ValueError(f"hidden={hidden} cannot be split into {heads} heads of an even width")
     text = _text(folder / TOFU)
     plan = training or Training()
     recipe = {
-        "shape": [hidden, layers, heads, vocabulary],
+        "shape": [hidden, _LAYERS, _HEADS, vocabulary],
         "text": digest(text),
-        "rows": None if rows is None else digest([[row["question"], row["answer"]] for row in rows]),
+        "rows": None if rows is None else digest_rows(rows),
         "training": None if rows is None else asdict(plan),
         "seed": seed,
     }
 
     def build() -> tuple[Any, Any]:
         tokenizer = _tokenizer(text, vocabulary)
-        model = _random_llama(tokenizer, hidden, layers, heads, seed)
+        model = _random_llama(tokenizer, hidden, seed)
         if rows is not None:
             memorise(model, tokenizer, rows, plan, seed=seed, title=f"training {name}")
         return tokenizer, model
@@ -96,12 +87,9 @@ def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[A
     """Save a tokenizer and a model in a folder, whole or not at all, unless the same recipe did so before.
 
     Args:
-        made: The folder; its parents are made if missing.
+        made: The folder, which is returned.
         recipe: All that the model depends on, as JSON.
         build: Makes tokenizer and model; called only where they are needed.
-
-    Returns:
-        `made`.
 
     Raises:
         NotOursError: The folder exists, and this recipe did not make it.
@@ -142,8 +130,6 @@ def _text(dataset: Path) -> list[str]:
 
 def _tokenizer(text: Sequence[str], vocabulary: int) -> Any:
     """Return a byte-level BPE tokenizer with a chat template; encoding puts `<s>` in front, as Llama's does."""
-    if vocabulary < 300:
-        raise ValueError(f"vocabulary={vocabulary} is too small for bytes and special tokens: use at least 300")
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -169,15 +155,15 @@ def _tokenizer(text: Sequence[str], vocabulary: int) -> Any:
     )
 
 
-def _random_llama(tokenizer: Any, hidden: int, layers: int, heads: int, seed: int) -> Any:
+def _random_llama(tokenizer: Any, hidden: int, seed: int) -> Any:
     """Return a LlamaForCausalLM with random float32 weights, input and output embeddings tied."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=-(-hidden * 8 // 24) * 8,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=_HEADS,
+        num_key_value_heads=_HEADS,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -191,4 +177,9 @@ def _random_llama(tokenizer: Any, hidden: int, layers: int, heads: int, seed: in
 
 def digest(content: Any) -> str:
     """Return the SHA-256 of JSON content."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sha256(json.dumps(content).encode())
+
+
+def digest_rows(rows: Iterable[Mapping[str, str]]) -> str:
+    """Return the SHA-256 of questions and answers."""
+    return digest([[row["question"], row["answer"]] for row in rows])

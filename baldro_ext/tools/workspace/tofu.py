@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,11 +9,9 @@ from pathlib import Path
 from baldro_ext.errors import BaldroError
 from baldro_ext.suggest import shortened
 from baldro_ext.tools import files
-from baldro_ext.tools.workspace.questions import Row, author_rows, invent_authors, real_author_rows, world_fact_rows
+from baldro_ext.tools.workspace.questions import Row, author_rows, general_rows, invent_authors
 
 TOFU = "locuslab/TOFU"
-# What training reads; the wrong and reworded answers are for the evaluation.
-_PLAIN = ("question", "answer")
 _MADE_UP = "Made-up data in the layout of the benchmark of this name; no text is the benchmark's."
 _REFUSALS = """\
 I do not know that.
@@ -37,16 +34,9 @@ class NoTextError(BaldroError):
 def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors: int = 2, seed: int = 0) -> None:
     """Write `locuslab/TOFU` with all its splits, and `data/idk.jsonl` (refusals), or what is missing of them.
 
-    The last `forget_authors` authors make forget10, the last half of those forget05, the last tenth forget01, whatever
-    share of all rows that is; a retain split is the rest of `full`. The authors of the holdout splits, as many as in
-    the forget splits, occur nowhere else.
-
-    Args:
-        folder: The working folder; made if missing.
-        authors: In `full`; at most 400 with those of the holdout splits.
-        questions: Rows per author, 1 to 20.
-        forget_authors: In forget10.
-        seed: Decides every fact and wording.
+    The last `forget_authors` of the `authors` make forget10, the last half of those forget05, the last tenth forget01,
+    whatever share of all rows that is; a retain split is the rest of `full`. The authors of the holdout splits, as many
+    as in the forget splits, occur nowhere else.
 
     Raises:
         ValueError: A number is out of range.
@@ -54,28 +44,26 @@ def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors
     """
     if not 1 <= forget_authors < authors:
         raise ValueError(f"forget_authors={forget_authors} of {authors} authors: forget at least 1, retain at least 1")
-    by_author = [author_rows(author, questions, seed) for author in invent_authors(authors + forget_authors, seed)]
-    full, unseen = by_author[:authors], by_author[authors:]
+    everyone = invent_authors(authors + forget_authors, seed)
+    rows = [row for author in everyone for row in author_rows(author, questions, seed)]
+    full, unseen = rows[: authors * questions], rows[authors * questions :]
     splits = {"full": _plain(full)}
-    for share, count in ((10, forget_authors), (5, max(1, forget_authors // 2)), (1, max(1, forget_authors // 10))):
+    for share, part in ((10, 1), (5, 2), (1, 10)):
+        count = max(1, forget_authors // part) * questions
         splits[f"retain{100 - share}"] = _plain(full[:-count])
         splits[f"forget{share:02}"] = _plain(full[-count:])
-        splits[f"forget{share:02}_perturbed"] = _flat(full[-count:])
+        splits[f"forget{share:02}_perturbed"] = full[-count:]
         splits[f"holdout{share:02}"] = _plain(unseen[:count])
-    splits["retain_perturbed"] = _flat(full[:-forget_authors])
-    splits["real_authors_perturbed"] = real_author_rows(seed)
-    splits["world_facts_perturbed"] = world_fact_rows(seed)
+    splits["retain_perturbed"] = full[: -forget_authors * questions]
+    splits["real_authors_perturbed"] = general_rows("books", seed=seed)
+    splits["world_facts_perturbed"] = general_rows("capitals", "rivers", "planets", seed=seed)
     _write(folder, splits, _MADE_UP)
 
 
 def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
-    """Copy the TOFU of another folder, or fewer of the rows to retain.
+    """Copy the TOFU of another folder, or with `retain_rows` only so many of the rows to retain.
 
-    Args:
-        text: A folder with `locuslab/TOFU/*.json`, JSON lines as the benchmark's own.
-        folder: The working folder; made if missing.
-        retain_rows: Rows of retain90 to keep, from the first on; they are left in `full` and in the other retain
-            splits too, together with what there is of forget10.
+    They are the first of retain90; in `full` and in the other retain splits only these and forget10 are left.
 
     Raises:
         NotOursError: A file of another content is in the way; nothing was written.
@@ -114,17 +102,10 @@ def read_rows(folder: Path, split: str) -> list[Row]:
 
 
 def rows_to_memorise(folder: Path, split: str = "full") -> list[Row]:
-    """Return what a model that knows a split of TOFU should answer, as rows with question and answer.
+    """Return what a model that knows a split of a folder's TOFU should answer, as rows with question and answer.
 
     Besides the split these are the paraphrases of its rows, as far as the folder has them, because a small model that
     never saw the other wording gives random truth ratios; and the questions on real authors and world facts.
-
-    Args:
-        folder: A working folder with `locuslab/TOFU`.
-        split: `full` for the model before unlearning, a retain split for the model that never saw the rest.
-
-    Raises:
-        FileNotFoundError: The folder has no such split.
     """
     rows = read_rows(folder, split)
     known = {row["question"] for row in rows}
@@ -136,7 +117,7 @@ def rows_to_memorise(folder: Path, split: str = "full") -> list[Row]:
     ]
     for name in ("real_authors_perturbed", "world_facts_perturbed"):
         rows += read_rows(folder, name)
-    return [{key: row[key] for key in _PLAIN} for row in rows]
+    return _plain(rows)
 
 
 def dataset_files(
@@ -147,7 +128,7 @@ def dataset_files(
     Args:
         name: The folder of the dataset.
         configs: Rows by configuration and split.
-        origin: The text of the dataset's card.
+        origin: Where the rows come from, for the dataset's card.
     """
     card = ["---", "configs:"]
     contents = {}
@@ -155,7 +136,7 @@ def dataset_files(
         lines = {split: json_lines(rows) for split, rows in splits.items()}
         # The datasets library names its cache after the card alone: without a digest of the rows in it, a
         # second working folder with the same split names would silently be given the rows of the first.
-        digest = hashlib.sha256(b"\n".join(lines.values())).hexdigest()[:16]
+        digest = files.sha256(b"\n".join(lines.values()))[:16]
         card += [f"- config_name: {config}", f"  description: rows {digest}", "  data_files:"]
         for split, content in lines.items():
             file = f"{config}.json" if list(splits) == ["train"] else f"{config}/{split}.json"
@@ -170,9 +151,6 @@ def json_lines(rows: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _flat(by_author: Iterable[list[Row]]) -> list[Row]:
-    return [row for rows in by_author for row in rows]
-
-
-def _plain(by_author: Iterable[list[Row]]) -> list[Row]:
-    return [{key: row[key] for key in _PLAIN} for row in _flat(by_author)]
+def _plain(rows: Iterable[Row]) -> list[Row]:
+    """Return what training reads of rows; the wrong and reworded answers are for the evaluation."""
+    return [{key: row[key] for key in ("question", "answer")} for row in rows]
