@@ -176,11 +176,11 @@ def test_a_file_of_published_numbers_that_is_none_is_named(
 def test_csv_and_json_have_every_value_in_full(workspace: Workspace, tmp_path: Path) -> None:
     workspace.run("a", "NPO", 5, [0.1, 1 / 3], {"forget_quality": 1e-60})
     workspace.run("b", "BalDRO_DV", 5, [0.1, 0.2], {"forget_quality": 0.0})
-    content = save(compare([workspace.unlearn]), tmp_path / "out")
+    save(compare([workspace.unlearn]), tmp_path / "out")
     rows = csv.DictReader((tmp_path / "out/comparison.csv").read_text().splitlines())
     values = {(row["method"], row["metric"]): float(row["value"]) for row in rows}
     assert (values["NPO", "forget_Q_A_Prob.largest"], values["NPO", "forget_quality"]) == (1 / 3, 1e-60)
-    assert content == json.loads((tmp_path / "out/comparison.json").read_text(), parse_constant=pytest.fail)
+    content = json.loads((tmp_path / "out/comparison.json").read_text(), parse_constant=pytest.fail)
     assert {"method": "NPO", "seed": 5, "metric": "forget_quality", "value": 1e-60}.items() <= next(
         row for row in content["values"] if row["metric"] == "forget_quality"
     ).items()

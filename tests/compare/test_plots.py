@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from baldro_ext.tools import palette
 from baldro_ext.tools.compare import Comparison, compare, plots
-from baldro_ext.tools.compare.pictures import draw
+from baldro_ext.tools.compare.report import draw
 from tests.compare.folders import STEPS_PER_EPOCH, Workspace, study
 
 NAMES = ["trade_off", "distribution", "curves"]

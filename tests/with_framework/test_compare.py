@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from baldro_ext.tools.compare import Comparison, compare
-from baldro_ext.tools.compare.pictures import draw
+from baldro_ext.tools.compare.report import draw
 from tests.with_framework.conftest import MODEL, TRAIN, Framework
 
 pytestmark = [pytest.mark.framework, pytest.mark.generations("G2")]

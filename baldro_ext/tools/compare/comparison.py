@@ -17,10 +17,10 @@ from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
+from baldro_ext.tools.compare.fields import read_published
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
-from baldro_ext.tools.compare.published import read_published
 from baldro_ext.tools.compare.run import RunResult, read_run
 from baldro_ext.tools.compare.statistics import interval, paired
 from baldro_ext.tools.files import sha256

@@ -16,7 +16,6 @@ from baldro_ext.tools.compare import report
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.formatting import gains, notes, number, oriented, results
 from baldro_ext.tools.compare.metrics import Metric
-from baldro_ext.tools.compare.pictures import Picture, draw
 
 _BOLD, _END = "\ue000", "\ue001"  # private signs, which no name from outside keeps
 _LATEX_SIGNS = str.maketrans({
@@ -25,41 +24,37 @@ _LATEX_SIGNS = str.maketrans({
 })  # fmt: skip
 
 
-def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.compare.save") -> dict[str, Any]:
-    """Write tables, pictures and report into a folder; return the content of `comparison.json`.
+def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.compare.save") -> None:
+    """Write tables, pictures and report into a folder.
 
     Raises:
         NotOursError: A file that baldro did not make is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
-    pictures, content = draw(comparison), record(comparison, command)
-    images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
+    pictures = report.draw(comparison)
     texts = {
         "comparison.md": markdown(comparison, pictures),
         "comparison.tex": latex(comparison),
-        "comparison.csv": _without_formulas(comparison.table).to_csv(index=False, lineterminator="\n"),
-        "comparison.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        "comparison.csv": _csv(comparison.table),
+        "comparison.json": json.dumps(record(comparison, command), indent=2, ensure_ascii=False) + "\n",
         "report.html": report.render(comparison, pictures, command),
     }
     if comparison.fronts:
-        texts["fronts.csv"] = _without_formulas(comparison.fronts.points).to_csv(index=False, lineterminator="\n")
+        texts["fronts.csv"] = _csv(comparison.fronts.points)
+    images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
     files.write(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images)
-    return content
 
 
-def markdown(comparison: Comparison, pictures: Sequence[Picture] = ()) -> str:
-    """Return table, tests, notes and links to the pictures as Markdown."""
-    parts = [_pipe(oriented(results(comparison)))]
-    if len(paired := gains(comparison)):
-        parts.append(_pipe(paired))
-    parts.append("\n".join(f"- {_plain(line)}" for line in notes(comparison)))
-    parts += [
+def markdown(comparison: Comparison, pictures: Sequence[report.Picture] = ()) -> str:
+    """Return table, gains, notes and links to the pictures as Markdown."""
+    above = [markdown(comparison.fronts.comparison)] if comparison.fronts else []
+    tables = [_pipe(it) for it in (oriented(results(comparison)), gains(comparison)) if len(it)]
+    lines = "\n".join(f"- {_plain(line)}" for line in notes(comparison))
+    links = [
         f"{it.title}: {it.missing}." if it.missing else f"![{it.title}]({it.name}.png)\n\n{it.caption}"
         for it in pictures
     ]
-    if comparison.fronts:
-        parts.insert(0, markdown(comparison.fronts.comparison))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*above, *tables, lines, *links]) + "\n"
 
 
 def latex(comparison: Comparison) -> str:
@@ -90,45 +85,32 @@ def _best(comparison: Comparison, shown: Metric) -> list[str]:
 def record(comparison: Comparison, command: str) -> dict[str, Any]:
     """Return the comparison as plain data: JSON types only, `None` for what is missing or not finite."""
     fronts = comparison.fronts
+    recorded = ("seed", "facts", "settings", "commands", "training_seconds", "versions")
     return {
         "command": command,
         "worst_share": comparison.worst_share,
-        "summary": _records(comparison.summary.reset_index()),
-        "values": _records(comparison.table),
+        **_numbers(comparison),
         "runs": [
-            {
-                "method": method.label,
-                "seed": run.seed,
-                "run": str(run.folders.main),
-                "evaluation": str(run.evaluation.folder),
-                "facts": dict(run.facts),
-                "settings": dict(run.settings),
-                "commands": list(run.commands),
-                "training_seconds": run.training_seconds,
-                "versions": dict(run.versions),
-            }
+            {"method": method.label, "run": str(run.folders.main), "evaluation": str(run.evaluation.folder)}
+            | {name: getattr(run, name) for name in recorded}
             for method in comparison.methods
             for run in method.runs
         ],
-        "at_levels": fronts
-        and {
-            "summary": _records(fronts.comparison.summary.reset_index()),
-            "values": _records(fronts.comparison.table),
-            "points": _records(fronts.points),
-            "notes": notes(fronts.comparison),
-        },
+        "at_levels": fronts and {**_numbers(fronts.comparison), "points": _records(fronts.points)},
         "published": _records(comparison.published),
-        "mixed": list(comparison.mixed),
-        "unfair": list(comparison.unfair),
-        "notes": notes(comparison),
+        "mixed": comparison.mixed,
+        "unfair": comparison.unfair,
     }
 
 
+def _numbers(comparison: Comparison) -> dict[str, Any]:
+    summary, values = _records(comparison.summary.reset_index()), _records(comparison.table)
+    return {"summary": summary, "values": values, "notes": notes(comparison)}
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = table.astype(object).to_dict("records")
-    return [
-        {key: None if pd.isna(it) or it in (math.inf, -math.inf) else it for key, it in row.items()} for row in rows
-    ]
+    plain = table.astype(object)
+    return list(plain.where(plain.notna() & ~plain.isin([math.inf, -math.inf]), None).to_dict("records"))
 
 
 def _pipe(table: pd.DataFrame) -> str:
@@ -140,7 +122,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\|<`\[])", r"\\\1", str(text))
 
 
-def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with no text that a spreadsheet would take for a formula."""
+def _csv(table: pd.DataFrame) -> str:
+    """Return a table without a text that a spreadsheet would take for a formula."""
     safe = table.select_dtypes(exclude="number").map(lambda it: re.sub(r"^(?=[=+\-@])", "'", str(it)))
-    return table.assign(**safe)
+    return str(table.assign(**safe).to_csv(index=False, lineterminator="\n"))

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+import pandas as pd
+
 from baldro_ext.tools.compare.errors import BrokenFileError
 
 _Value = TypeVar("_Value", str, int, float, list[Any], dict[Any, Any])
+_PUBLISHED = ["method", "metric", "value", "seed", "source"]
 _WORDS = {str: "text", int: "a whole number of 64 bits", float: "a finite number", list: "a list", dict: "a mapping"}
 
 
@@ -65,6 +68,28 @@ def read_json(path: Path) -> Fields:
             f"{path} is not valid JSON ({error}), probably because the job was stopped while writing it: "
             "evaluate again with eval.tofu.overwrite=true or eval.muse.overwrite=true, or leave this run out"
         ) from None
+
+
+def read_published(file: Path | None) -> pd.DataFrame:
+    """Return the numbers of others in a CSV file with columns method, metric, value, and optionally seed and source.
+
+    Raises:
+        BrokenFileError: The file is no such table, or a value is no number.
+    """
+    if file is None:
+        return pd.DataFrame(columns=_PUBLISHED)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise BrokenFileError(f"cannot read {file}: {error}. It needs columns method, metric and value") from None
+    if lacking := [name for name in _PUBLISHED[:3] if name not in table]:
+        raise BrokenFileError(f"{file} has no column {' and '.join(lacking)}: name the columns in its first line")
+    table = table.reindex(columns=_PUBLISHED, fill_value="").map(printable)
+    table["value"] = pd.to_numeric(table["value"], errors="coerce").astype(float)
+    bad = table.index[(table[["method", "metric"]] == "").any(axis=1) | ~table["value"].map(is_number)]
+    if len(bad):
+        raise BrokenFileError(f"{file}, line {bad[0] + 2}: every row needs a method, a metric and a number as value")
+    return table
 
 
 def exists(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Pictures: what is left against utility, all samples, and the course of the training.
 
-They are small, in the project's colours, and legible in a column of a paper and on a phone.
+They are small, in the project's colours, and legible in a column of a paper and on a phone. Each raises
+MissingDataError where the runs lack what it needs.
 """
 
 from __future__ import annotations
@@ -39,11 +40,7 @@ class MissingDataError(BaldroError):
 
 
 def trade_off(comparison: Comparison) -> Figure:
-    """Draw what the worst samples keep against utility: means, seeds, and lines through the baseline.
-
-    Raises:
-        MissingDataError: No run has per-sample values together with a utility.
-    """
+    """Draw what the worst samples keep against utility: means, seeds, and lines through the baseline."""
     table = comparison.evaluations[comparison.evaluations["epoch"].isna()].set_index("method")
     utility, worst = _first(UTILITIES, table), _first([f"{key}.worst" for key in PER_SAMPLE], table)
     points = table.reindex(columns=[utility, worst]).dropna()
@@ -66,11 +63,7 @@ def trade_off(comparison: Comparison) -> Figure:
 
 
 def fronts(comparison: Comparison) -> Figure:
-    """Draw what is left against utility: evaluations, the front of each seed, and the mean of the fronts.
-
-    Raises:
-        MissingDataError: The comparison has no fronts.
-    """
+    """Draw what is left against utility: evaluations, the front of each seed, and the mean of the fronts."""
     if (it := comparison.fronts) is None:
         raise MissingDataError("it was not asked for: name levels of the utility by --levels")
     figure, panels = _panels(it.comparison, it.points["method"].unique(), height=3.1, share=False)
@@ -100,11 +93,7 @@ def fronts(comparison: Comparison) -> Figure:
 
 
 def distribution(comparison: Comparison) -> Figure:
-    """Draw the share of the samples above each value: methods, the model before, and the retain model.
-
-    Raises:
-        MissingDataError: No run has per-sample values.
-    """
+    """Draw the share of the samples above each value: methods, the model before, and the retain model."""
     key = _first(PER_SAMPLE, {key for run in comparison.runs for key in run.evaluation.samples})
     if not key:
         raise MissingDataError(f"no run has per-sample values of {', '.join(PER_SAMPLE)} (*_EVAL.json)")
@@ -130,11 +119,7 @@ def distribution(comparison: Comparison) -> Figure:
 
 
 def curves(comparison: Comparison) -> Figure:
-    """Draw the mean of the worst samples and of all over the epochs.
-
-    Raises:
-        MissingDataError: No training was evaluated at two of its epochs.
-    """
+    """Draw the mean of the worst samples and of all over the epochs."""
     table = comparison.evaluations.dropna(subset="epoch")
     table = table[table.groupby("run")["epoch"].transform("size") > 1].dropna(axis="columns", how="all")
     worst = _first([f"{key}.worst" for key in PER_SAMPLE], table)

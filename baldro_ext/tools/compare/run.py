@@ -57,9 +57,7 @@ def read_run(folders: RunFolders) -> RunResult:
     training, evaluating = HydraRecord.of(folders.training), HydraRecord.of(folders.evaluation)
     study = read_json((folders.evaluation or folders.main) / "study.json")
     state, model = (read_json(folders.main / name) for name in ("trainer_state.json", "config.json"))
-    checkpoints = _checkpoints(folders.training)
-    evaluation, unfinished = _final(folders, state, checkpoints)
-    epochs = _epochs(state)
+    evaluation, unfinished, checkpoints = _evaluations(folders, state)
     # save_pretrained notes the version in a model's config.json.
     noted = {"transformers": model.get("transformers_version", str)} | study.within("versions").content
     versions = Fields(study.path, noted)
@@ -73,7 +71,7 @@ def read_run(folders: RunFolders) -> RunResult:
         model=evaluating.model,
         evaluation=evaluation,
         unfinished=unfinished,
-        checkpoints={epochs[step]: evaluation for step, evaluation in checkpoints.items() if step in epochs},
+        checkpoints=checkpoints,
         # A training without a separate evaluation evaluates, too.
         facts=_facts(folders, training, evaluating if evaluating.exists else training, study, evaluation),
         settings=_flat(training.raw.within("trainer").content),
@@ -104,29 +102,20 @@ def _learning_rate(training: HydraRecord, study: Fields) -> float | None:
         return None
 
 
-def _epochs(state: Fields) -> dict[int, float]:
-    """Return the epochs that a training has logged, by step."""
-    entries = [Fields(state.path, entry) for entry in state.get("log_history", list) or ()]
-    logged = [(entry.get("step", int), entry.get("epoch", float)) for entry in entries]
-    return {0: 0.0} | {step: epoch for step, epoch in logged if step is not None and epoch is not None}
-
-
-def _checkpoints(training: Path | None) -> dict[int, Evaluation]:
-    """Return the evaluations during training, by step."""
-    folders = {checkpoint_step(it): it / "evals" for it in training.glob("checkpoint-*")} if training else {}
-    steps = sorted(step for step, folder in folders.items() if step is not None and is_evaluation(folder))
-    return {step: read_evaluation(folders[step]) for step in steps}
-
-
-def _final(folders: RunFolders, state: Fields, checkpoints: Mapping[int, Evaluation]) -> tuple[Evaluation, str]:
-    """Return the evaluation of the final model, and why there is none."""
+def _evaluations(folders: RunFolders, state: Fields) -> tuple[Evaluation, str, dict[float, Evaluation]]:
+    """Return the evaluation of the final model, why there is none, and those during training by epoch."""
+    logged = [Fields(state.path, entry) for entry in state.get("log_history", list) or ()]
+    epochs = {0: 0.0} | {entry.get("step", int): entry.get("epoch", float) for entry in logged}
+    places = {checkpoint_step(it): it / "evals" for it in (folders.training or folders.main).glob("checkpoint-*")}
+    steps = sorted(step for step, place in places.items() if step is not None and is_evaluation(place))
+    during = {step: read_evaluation(places[step]) for step in steps}
+    by_epoch = {epoch: it for step, it in during.items() if (epoch := epochs.get(step)) is not None}
     if folders.evaluation is not None:
-        return read_evaluation(folders.evaluation), ""
-    if not state.content:
-        return Evaluation(folders.main), "its training has not finished"
-    if last := checkpoints.get(state.get("global_step", int) or 0):
-        return last, ""
-    return Evaluation(folders.main), "its model is not evaluated: run src/eval.py on it"
+        return read_evaluation(folders.evaluation), "", by_epoch
+    if state.content and (last := during.get(state.get("global_step", int) or 0)):
+        return last, "", by_epoch
+    reason = "its model is not evaluated: run src/eval.py on it" if state.content else "its training has not finished"
+    return Evaluation(folders.main), reason, by_epoch
 
 
 def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
