@@ -21,7 +21,6 @@ def memory(
     lora: Annotated[int, typer.Option(min=0, help="Rank of LoRA adapters; 0 trains all weights.")] = 0,
     four_bit: Annotated[bool, typer.Option("--four-bit", help="Weights below the adapters in 4 bits.")] = False,
     float32: Annotated[bool, typer.Option("--float32", help="All in float32, as +hardware=cpu.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
 ) -> None:
     """Compute the memory of a training step, without a GPU.
 
@@ -60,9 +59,6 @@ def memory(
     checkout = framework.checkout(framework.made_for())
     computed = {name: compute(name, setting, checkout) for name in tqdm(names(methods), leave=False)}
     parts = pd.DataFrame(computed).T
-    if as_json:
-        typer.echo(parts.to_json(orient="index", indent=2))
-        return
     trained = f"LoRA of rank {lora}{', weights in 4 bits' if four_bit else ''}" if lora else "all weights trained"
     typer.echo(
         f"{model}, {trained}, {str(dtype).removeprefix('torch.')}, {optimizer}"

@@ -26,7 +26,7 @@ def run(
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds; each method is trained with each.")] = "0",
     learning_rates: Annotated[
-        str, typer.Option(metavar="X,X", help="Each method is trained with each rate, labelled as in NPO_lr2e-4.")
+        str, typer.Option(metavar="X,X", help="The same for rates, labelled as in NPO_lr2e-4.")
     ] = "",
     experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
     model: Annotated[str | None, typer.Option(help="The model to unlearn, a folder or a name; evaluated too.")] = None,
@@ -51,8 +51,7 @@ def run(
         float | None, typer.Option(metavar="RATE", help="Finetune each on 20% of the forget set, and evaluate again.")
     ] = None,
     framework_accumulation: Annotated[
-        bool,
-        typer.Option("--framework-accumulation", help="Let loss and gradient of its own trainers grow with the steps."),
+        bool, typer.Option("--framework-accumulation", help="Let its own trainers' gradient grow with the steps.")
     ] = False,
     checkout: Annotated[Path | None, typer.Option(help="Of open-unlearning; default: the pinned one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that other commands made.")] = False,
