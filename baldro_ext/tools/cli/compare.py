@@ -33,8 +33,8 @@ def compare(
 
     Reads what the framework's train.py and eval.py and `baldro run` wrote, groups runs that differ in the seed alone,
     and compares each method with a baseline; with --levels also at equal utility, over all learning rates and epochs.
-    --published adds numbers of others below. Writes comparison.{md,csv,tex,json}, the pictures and report.html into a
-    folder. Nothing in the runs is changed.
+    --published adds numbers of others below. Writes comparison.{md,csv,tex}, summary.csv, the pictures and report.html
+    into a folder. Nothing in the runs is changed.
 
     \b
     Examples:

@@ -1,13 +1,10 @@
-"""Write a comparison into files: Markdown, LaTeX, CSV, JSON, pictures and the report."""
+"""Write a comparison into files: Markdown, LaTeX, CSV, pictures and the report."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -36,11 +33,12 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
         "comparison.md": markdown(comparison, pictures),
         "comparison.tex": latex(comparison),
         "comparison.csv": _csv(comparison.table),
-        "comparison.json": json.dumps(record(comparison, command), indent=2, ensure_ascii=False) + "\n",
+        "summary.csv": _csv(comparison.summary.reset_index()),
         "report.html": report.render(comparison, pictures, command),
     }
     if comparison.fronts:
         texts["fronts.csv"] = _csv(comparison.fronts.points)
+        texts["levels.csv"] = _csv(comparison.fronts.comparison.summary.reset_index())
     images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
     files.write(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images)
 
@@ -80,37 +78,6 @@ def _best(comparison: Comparison, shown: Metric) -> list[str]:
     best = number(max(means, key=lambda mean: shown.gain(mean, 0.0)))
     labels = [label for label, mean in means.items() if number(mean) == best]
     return labels if len(labels) < len(means) else []
-
-
-def record(comparison: Comparison, command: str) -> dict[str, Any]:
-    """Return the comparison as plain data: JSON types only, `None` for what is missing or not finite."""
-    fronts = comparison.fronts
-    recorded = ("seed", "facts", "settings", "commands", "training_seconds", "versions")
-    return {
-        "command": command,
-        "worst_share": comparison.worst_share,
-        **_numbers(comparison),
-        "runs": [
-            {"method": method.label, "run": str(run.folders.main), "evaluation": str(run.evaluation.folder)}
-            | {name: getattr(run, name) for name in recorded}
-            for method in comparison.methods
-            for run in method.runs
-        ],
-        "at_levels": fronts and {**_numbers(fronts.comparison), "points": _records(fronts.points)},
-        "published": _records(comparison.published),
-        "mixed": comparison.mixed,
-        "unfair": comparison.unfair,
-    }
-
-
-def _numbers(comparison: Comparison) -> dict[str, Any]:
-    summary, values = _records(comparison.summary.reset_index()), _records(comparison.table)
-    return {"summary": summary, "values": values, "notes": notes(comparison)}
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    plain = table.astype(object)
-    return list(plain.where(plain.notna() & ~plain.isin([math.inf, -math.inf]), None).to_dict("records"))
 
 
 def _pipe(table: pd.DataFrame) -> str:

@@ -67,11 +67,6 @@ class HydraRecord:
         return None
 
     @property
-    def trainer(self) -> str | None:
-        """The name given as `trainer=`; without Hydra's own settings the trainer's class."""
-        return self.choices.get("trainer") or self.get("trainer.handler")
-
-    @property
     def model(self) -> str | None:
         """Name or path of the model that was loaded; a path below the working folder is relative to it."""
         name = self.get("model.model_args.pretrained_model_name_or_path")

@@ -58,14 +58,15 @@ def read_run(folders: RunFolders) -> RunResult:
     study = read_json((folders.evaluation or folders.main) / "study.json")
     state, model = (read_json(folders.main / name) for name in ("trainer_state.json", "config.json"))
     evaluation, unfinished, checkpoints = _evaluations(folders, state)
+    handler = training.get("trainer.handler")
     # save_pretrained notes the version in a model's config.json.
     noted = {"transformers": model.get("transformers_version", str)} | study.within("versions").content
     versions = Fields(study.path, noted)
     return RunResult(
         folders=folders,
         label=study.get("label", str),
-        trainer=study.get("trainer", str) or training.trainer,
-        handler=training.get("trainer.handler"),
+        trainer=study.get("trainer", str) or training.choices.get("trainer") or handler,
+        handler=handler,
         base=training.get("trainer.method_args.base"),
         seed=study.get("seed", int) if study.content.get("seed") is not None else _seed(training),
         model=evaluating.model,
