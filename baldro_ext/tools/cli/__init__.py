@@ -44,8 +44,8 @@ def main(
     \b
     Exit codes of all commands
       0  done
-      1  the environment is not usable (git missing, folder not writable), or a command failed
-      2  wrong usage: no such command, option, run or checkout
+      1  the environment is not usable (git missing, folder not writable), a file is broken, or a command failed
+      2  wrong usage: no such command, option, run, metric or checkout
       3  the git source or the pretrained model cannot be reached, or is not the pinned one
       4  refused: existing files were not made by baldro and were not changed, or runs cannot be compared
       130  interrupted; the same command continues where it stopped

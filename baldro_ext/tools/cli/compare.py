@@ -14,12 +14,14 @@ from baldro_ext.tools.cli.commands import numbers
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of or with runs, or patterns.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folders of runs, folders that contain them, or patterns.")
+    ],
     baseline: Annotated[
         str, typer.Option(help="A method, or 'base': the plain trainer of each one's forget loss; default: NPO.")
     ] = "",
     out: Annotated[Path, typer.Option(help="Folder for tables, pictures and the report.")] = Path("comparison"),
-    metric: Annotated[list[str] | None, typer.Option(help="Metric to show, repeatable; see the examples.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric, or NAME.worst, NAME.largest; repeatable.")] = None,
     worst_share: Annotated[float, typer.Option(help="Share of the samples that counts as worst.")] = 0.1,
     levels: Annotated[str, typer.Option(metavar="X,X", help="Compare at these levels of the utility, or 'auto'.")] = "",
     utility: Annotated[str, typer.Option(help="With --levels, what is equal; default: model_utility.")] = "",

@@ -25,9 +25,7 @@ def run(
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds; each method is trained with each.")] = "0",
-    learning_rates: Annotated[
-        str, typer.Option(metavar="X,X", help="The same for rates, labelled as in NPO_lr2e-4.")
-    ] = "",
+    learning_rates: Annotated[str, typer.Option(metavar="X,X", help="The same for rates; labels as NPO_lr2e-4.")] = "",
     experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
     model: Annotated[str | None, typer.Option(help="The model to unlearn, a folder or a name; evaluated too.")] = None,
     model_config: Annotated[str | None, typer.Option(help="The framework's model=NAME.")] = None,

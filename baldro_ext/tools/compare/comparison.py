@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from baldro_ext.suggest import known, shortened
+from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
@@ -20,7 +20,7 @@ from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fields import read_published
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, baselines, by_grid, group, in_order
-from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
+from baldro_ext.tools.compare.metrics import Metric, chosen, default_metrics
 from baldro_ext.tools.compare.run import RunResult, read_run
 from baldro_ext.tools.compare.statistics import interval, paired
 from baldro_ext.tools.files import sha256
@@ -199,12 +199,9 @@ def _long(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 def _metrics(evaluations: pd.DataFrame, wanted: Sequence[str]) -> tuple[Metric, ...]:
     offered = set(evaluations[evaluations["epoch"].isna()].dropna(axis="columns", how="all")) - set(_COLUMNS)
-    for key in wanted:
-        if key not in offered:
-            raise NothingToCompareError(f"--metric {key} is in none of the evaluations: {known(key, offered)}")
     if not offered:
         raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
-    return tuple(metric(key) for key in wanted or default_metrics(offered) or sorted(offered))
+    return tuple(chosen("--metric", key, offered) for key in wanted or default_metrics(offered) or sorted(offered))
 
 
 def _missing(methods: Sequence[Method], shown: Sequence[Metric], worst_share: float) -> list[str]:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from baldro_ext.suggest import known, shortened
+from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.errors import NothingToCompareError
 from baldro_ext.tools.compare.methods import baselines, by_grid
-from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, metric
+from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, chosen
 
 if TYPE_CHECKING:
     from baldro_ext.tools.compare.comparison import Comparison
@@ -99,8 +99,10 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
 def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFrame, Metric, Metric]:
     """Return the evaluations that have both metrics, and the metrics."""
     table = comparison.evaluations[comparison.evaluations["epoch"] != 0]  # where nothing has been unlearned
-    held = _chosen("--utility", utility, UTILITIES, table)
-    kept = _chosen("--left", left, [*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE], table)
+    offered = list(table.drop(columns=["method", "seed", "learning_rate", "run", "epoch"]))
+    worst = [*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE]
+    held = chosen("--utility", utility or next((it for it in UTILITIES if it in offered), UTILITIES[0]), offered)
+    kept = chosen("--left", left or next((it for it in worst if it in offered), worst[0]), offered)
     if held.better != "higher" or not kept.better:
         raise NothingToCompareError(
             f"--utility {held.key} --left {kept.key}: more of the first must be better, and it must be known whether "
@@ -115,15 +117,6 @@ def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFra
     if table.empty:
         raise NothingToCompareError(f"no evaluation has both {held.key} and {kept.key}: choose by --utility and --left")
     return table, held, kept
-
-
-def _chosen(option: str, key: str, usual: Sequence[str], table: pd.DataFrame) -> Metric:
-    offered = set(table.columns) - {"method", "seed", "learning_rate", "run", "epoch"}
-    for name in [key] if key else usual:
-        if name in offered:
-            return metric(name)
-    name = key or usual[0]
-    raise NothingToCompareError(f"{option} {name} is in none of the evaluations: {known(name, offered)}")
 
 
 def _round_levels(baseline: Sequence[pd.DataFrame]) -> list[float]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
 import pandas as pd
+
+from baldro_ext.suggest import known
+from baldro_ext.tools.compare.errors import NothingToCompareError
 
 STATISTICS = ("worst", "largest")
 """Statistics of the per-sample values, written behind a metric's name: `forget_Q_A_Prob.worst`."""
@@ -91,13 +95,20 @@ class Metric:
 def metric(key: str) -> Metric:
     """Return what is known about a metric."""
     base, _ = _parts(key)
-    known = next((it[1:] for it in _KNOWN if re.fullmatch(it[0], base)), ("", base))
-    return Metric(key, *known)
+    better, words = next((it[1:] for it in _KNOWN if re.fullmatch(it[0], base)), ("", base))
+    return Metric(key, better, words)
 
 
-def default_metrics(known: set[str]) -> list[str]:
+def chosen(option: str, key: str, offered: Collection[str]) -> Metric:
+    """Return what is known about a metric that an option names; NothingToCompareError where it is not offered."""
+    if key not in offered:
+        raise NothingToCompareError(f"{option} {key} is in none of the evaluations: {known(key, offered)}")
+    return metric(key)
+
+
+def default_metrics(offered: Collection[str]) -> list[str]:
     """Return the metrics that a comparison shows unless told otherwise, in their order."""
-    return [key for key in _SHOWN if key in known] + sorted(key for key in known if re.fullmatch(r".+/acc", key))
+    return [key for key in _SHOWN if key in offered] + sorted(key for key in offered if re.fullmatch(r".+/acc", key))
 
 
 def _parts(key: str) -> tuple[str, str]:
