@@ -37,6 +37,8 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except BaldroError as error:
             raise typer.Exit(report(error)) from None
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            raise
         except OSError as error:
             raise typer.Exit(report(BaldroError(explained(error)))) from None
 

@@ -139,6 +139,7 @@ def curves(comparison: Comparison) -> Figure:
             axes.plot(mean[worst], color=look.colour, marker=look.marker, ms=4.5, label=look.name)
             axes.plot(mean[key], color=look.colour, linestyle=":")
         axes.set_ylim(0, None)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _labelled(figure, panels, "epoch", metric(key).words)
 
 
