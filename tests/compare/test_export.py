@@ -184,6 +184,7 @@ def test_csv_has_every_value_in_full(workspace: Workspace, tmp_path: Path) -> No
     ours = summary.loc[("forget_Q_A_Prob.largest", "BalDRO_DV")]
     assert (ours["mean"], ours["baseline"], ours["pairs"], ours["gain"]) == (0.2, "NPO", 1, pytest.approx(1 / 3 - 0.2))
     assert summary.loc[("forget_quality", "BalDRO_DV"), "mean"] == -math.inf
+    assert "nan" not in (tmp_path / "out/summary.csv").read_text()
 
 
 def test_an_earlier_comparison_is_replaced_and_nothing_else(workspace: Workspace, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def _without_references(runs: Sequence[RunResult]) -> tuple[list[RunResult], dic
             references[RETAIN] = run.evaluation
         else:
             rest.append(run)
-    return rest, references
+    return rest, {name: references[name] for name in (BEFORE, RETAIN) if name in references}
 
 
 def _evaluations(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:

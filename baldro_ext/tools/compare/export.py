@@ -91,5 +91,7 @@ def _plain(text: str) -> str:
 
 def _csv(table: pd.DataFrame) -> str:
     """Return a table without a text that a spreadsheet would take for a formula."""
-    safe = table.select_dtypes(exclude="number").map(lambda it: re.sub(r"^(?=[=+\-@])", "'", str(it)))
+    safe = table.select_dtypes(exclude="number").map(
+        lambda it: re.sub(r"^(?=[=+\-@])", "'", str(it)), na_action="ignore"
+    )
     return str(table.assign(**safe).to_csv(index=False, lineterminator="\n"))

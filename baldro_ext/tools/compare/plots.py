@@ -58,6 +58,7 @@ def trade_off(comparison: Comparison) -> Figure:
             axes.axvline(means.loc[baseline, utility], **_GUIDE)
             axes.axhline(means.loc[baseline, worst], **_GUIDE)
         axes.margins(0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     up = f"{metric(worst).words},\nmean of the worst {100 * comparison.worst_share:g}% (down is better)"
     return _labelled(figure, panels, f"{metric(utility).words} (right is better)", up)
 
@@ -87,6 +88,7 @@ def fronts(comparison: Comparison) -> Figure:
         for limit, values in ((axes.set_xlim, shown["utility"]), (axes.set_ylim, shown["left"])):
             margin = 0.06 * (float(np.ptp(values)) or 1.0)  # points far from the front are cut off
             limit(values.min() - margin, values.max() + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     down = {"lower": "down is better", "higher": "up is better", "zero": "nearer to 0 is better"}[it.left.better]
     statistic = it.left.title(comparison.worst_share, it.left.words).rpartition(" ")[0]
     return _labelled(figure, panels, f"{it.utility.words} (right is better)", f"{statistic} ({down})")
@@ -182,7 +184,6 @@ def _panels(comparison: Comparison, labels: Iterable[str], height: float, share:
         for axes, title in zip(grid, groups, strict=False):
             axes.set_title(title, fontweight="bold")
             axes.tick_params(labelbottom=True)
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         for axes in grid[len(groups) :]:
             axes.remove()
     return figure, list(zip(grid, groups.values(), strict=False))
