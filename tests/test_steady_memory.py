@@ -14,7 +14,7 @@ from baldro_ext import BalDROTrainer
 
 from .tiny import arguments, llama, pairs
 
-EARLY, STEPS = 20, 60
+EARLY, STEPS = 50, 250
 
 
 def objects() -> int:
