@@ -38,6 +38,9 @@ def test_a_method_has_its_colour_whatever_stands_beside_it() -> None:
         "BalDRO_DV_SimNPO": METHODS["BalDRO_DV"],
         "SimNPO": METHODS["SimNPO"],
     }
+    assert (
+        colours(["BalDRO_DV_GradDiff_radius", "GradDiff"])["BalDRO_DV_GradDiff_radius"] == METHODS["BalDRO_DV_radius"]
+    )
 
 
 def test_colours_are_different_as_long_as_there_are_enough() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 
 METHODS = {
@@ -34,7 +35,10 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
     names = list(dict.fromkeys(methods))
     chosen = {name: METHODS[name] for name in names if name in METHODS}
     for name in names:
-        known = max((it for it in METHODS if name.startswith((f"{it} ", f"{it}_"))), key=len, default="")
+        variant = re.sub(
+            r"^(BalDRO_[^_ ]+)_[A-Z][^_ ]*", r"\1", name
+        )  # without a forget loss: BalDRO_DV_GradDiff_radius
+        known = max((it for it in METHODS if f"{variant} ".startswith((f"{it} ", f"{it}_"))), key=len, default="")
         if name not in chosen and known and METHODS[known] not in chosen.values():
             chosen[name] = METHODS[known]
     free = [colour for colour in METHODS.values() if colour not in chosen.values()]

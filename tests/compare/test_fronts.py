@@ -152,9 +152,9 @@ def test_what_was_not_measured_is_said(workspace: Workspace) -> None:
     assert (cell(comparison, "SimNPO", 0.42)["pairs"], cell(comparison, "SimNPO", 0.42)["mark"]) == (0, "")
     assert cell(comparison, "SimNPO", 0.6)["pairs"] == 1
     assert "0.6 is not reached, because no evaluation keeps as much utility: NPO (seed 1)" in said
-    assert "NPO has other learning rates in other seeds: 1e-05, 2e-05, 4e-05 (seed 0); 1e-05 (seed 1)" in said
-    assert "the lowest one tried, so it may be no best: NPO with 1e-05 at 0.42, 0.5, 0.6" in said
-    assert "the highest one tried, so it may be no best: NPO with 4e-05 at 0.42" in said
+    assert "NPO has other learning rates in other seeds: 1e-5, 2e-5, 4e-5 (seed 0); 1e-5 (seed 1)" in said
+    assert "the lowest one tried, so it may be no best: NPO with 1e-5 at 0.42, 0.5, 0.6" in said
+    assert "the highest one tried, so it may be no best: NPO with 4e-5 at 0.42" in said
     assert "SimNPO has no second learning rate" in said
     assert "(1 of 2)" in results(comparison).to_string()
     assert len(fronts.points) == 5

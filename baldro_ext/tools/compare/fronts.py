@@ -155,10 +155,15 @@ def _edges(points: pd.DataFrame, table: pd.DataFrame) -> list[str]:
         best = table[(table["method"] == method) & table["value"].notna()].groupby("learning_rate")["level"].agg(_list)
         for edge, rate in (("lowest", rates.min()), ("highest", rates.max())):
             if rate in best:
-                edges.setdefault(edge, []).append(f"{method} with {rate:g} at {best[rate]}")
+                edges.setdefault(edge, []).append(f"{method} with {_short(rate)} at {best[rate]}")
     edge_lines = "EDGE: the best learning rate is the {} one tried, so it may be no best: {}"
     return lines + [edge_lines.format(edge, "; ".join(edges[edge])) for edge in ("lowest", "highest") if edge in edges]
 
 
 def _list(numbers: pd.Series) -> str:
-    return ", ".join(f"{it:g}" for it in sorted(set(numbers.dropna())))
+    return ", ".join(map(_short, sorted(set(numbers.dropna()))))
+
+
+def _short(number: float) -> str:
+    """Return a number as one types it: `0.42`, and `3e-4` for a learning rate."""
+    return f"{number:g}" if number >= 0.01 else np.format_float_scientific(number, trim="-", exp_digits=1)
