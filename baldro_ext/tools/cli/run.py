@@ -121,10 +121,9 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     if failures:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)
-    labels = [*(["before"] if study.model else []), *(f"{method.label}_seed*" for method in study.methods)]
-    labels += [f"{method.label}_relearned_seed*" for method in study.methods if study.relearn]
+    results = [*(["before"] if study.model else []), *(f"{label}_seed*" for label in study.labels)]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
-    paths = " ".join(f"{folder}/{name}" for name in labels)
+    paths = " ".join(f"{folder}/{name}" for name in results)
     rates = any("learning_rate=" in override for method in study.methods for override in method.overrides)
     typer.echo(f"\nAll done. Compare with:\n  {program()} compare {paths}{' --levels auto' * rates}")
 

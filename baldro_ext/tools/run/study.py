@@ -84,8 +84,7 @@ class Study:
     transformers: str | None = None
 
     def __post_init__(self) -> None:
-        labels = [method.label for method in self.methods]
-        labels += [_relearned(method).label for method in self.methods if self.relearn]
+        labels = self.labels
         if shared := {label for label in labels if labels.count(label) > 1 or label == BEFORE}:
             raise StudyError(
                 f"two models would share the name {', '.join(sorted(shared))}: give one of them a label, as in "
@@ -111,6 +110,12 @@ class Study:
             key = override.lstrip("+~").partition("=")[0]
             if key in _OWN:
                 raise StudyError(f"{override!r} is refused, because baldro run sets {key} itself: use {_OWN[key]}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is compared: the methods, and each after its relearning, if they are attacked."""
+        attacked = tuple(_relearned(method) for method in self.methods if self.relearn)
+        return tuple(method.label for method in (*self.methods, *attacked))
 
     @property
     def benchmark(self) -> Benchmark:
