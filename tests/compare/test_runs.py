@@ -9,15 +9,15 @@ import pytest
 from omegaconf import OmegaConf
 
 from baldro_ext.tools.compare import compare
-from baldro_ext.tools.compare.discover import RunFolders, find_runs
+from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.methods import group
 from baldro_ext.tools.compare.run import RunResult, read_run
-from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation, write_record
+from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation
 
 
 def read(*folders: Path) -> list[RunResult]:
-    return [read_run(run) for run in find_runs(folders)]
+    return [read_run(*run) for run in find_runs(folders)]
 
 
 def methods(workspace: Workspace) -> dict[str, list[int | None]]:
@@ -43,22 +43,22 @@ def test_a_recorded_run_is_known_completely(workspace: Workspace) -> None:
 )
 def test_a_run_is_found_by_any_of_its_folders(workspace: Workspace, argument: str) -> None:
     evaluation = workspace.run("mine")
-    found = [run for run in find_runs([str(workspace.folder / argument)]) if run.training]
-    assert found == [RunFolders(workspace.unlearn / "mine", evaluation)]
+    found = [run for run in find_runs([str(workspace.folder / argument)]) if run[0]]
+    assert found == [(workspace.unlearn / "mine", evaluation)]
 
 
 @pytest.mark.parametrize("moved_to", ["saves/eval/again", "saves/unlearn/mine/evals"])
 def test_an_evaluation_elsewhere_is_found_by_the_model_it_loaded(workspace: Workspace, moved_to: str) -> None:
     shutil.move(workspace.run("mine"), workspace.folder / moved_to)
     (run,) = read(workspace.unlearn / "mine")
-    assert run.folders.evaluation == workspace.folder / moved_to
+    assert run.evaluation.folder == workspace.folder / moved_to
 
 
 def test_a_working_folder_may_be_moved(workspace: Workspace, tmp_path: Path) -> None:
     workspace.run("mine")
     moved = workspace.folder.rename(tmp_path / "elsewhere")
     (run,) = read(moved / "saves/unlearn")
-    assert run.folders == RunFolders(moved / "saves/unlearn/mine", moved / "saves/eval/mine")
+    assert (run.training, run.evaluation.folder) == (moved / "saves/unlearn/mine", moved / "saves/eval/mine")
     assert "sha256" in str(run.facts["retain logs"])
 
 
@@ -69,7 +69,7 @@ def test_two_evaluations_of_one_model_are_refused(workspace: Workspace) -> None:
     with pytest.raises(MixedRunsError, match=r"first.*second"):
         read(workspace.unlearn / "mine")
     (run,) = read(path.with_name("second"))
-    assert run.folders.evaluation == path.with_name("second")
+    assert run.evaluation.folder == path.with_name("second")
 
 
 def test_the_evaluation_at_the_last_step_stands_in_for_a_final_one(workspace: Workspace) -> None:
@@ -142,17 +142,16 @@ def test_study_json_names_the_method(workspace: Workspace) -> None:
     assert (group([run])[0].label, run.training_seconds, run.versions) == ("ours", 12.5, {"torch": "2.13"})
 
 
-def test_study_json_stands_in_for_hydras_record(workspace: Workspace) -> None:
+def test_a_run_whose_model_was_deleted_is_known_by_study_json_and_its_evaluation(workspace: Workspace) -> None:
     path = workspace.run("mine")
-    for folder in (path, workspace.unlearn / "mine"):
-        shutil.rmtree(folder / ".hydra")
-    study = {"label": "ours", "seed": 3, "split": "forget05", "model": "models/x", "retain_logs": RETAIN_LOGS,
-             "retain_sha256": "ab" * 32, "lm_eval": ["arc_easy"]}  # fmt: skip
-    write(path / "study.json", study)
+    shutil.rmtree(workspace.unlearn / "mine")
+    study = {"label": "ours", "seed": 3, "split": "forget05", "model": "models/x", "lm_eval": ["arc_easy"]}
+    write(path / "study.json", {**study, "overrides": ["trainer.args.learning_rate=2e-5"]})
     (run,) = read(path)
-    assert (run.seed, run.facts["forget split"], run.facts["model before unlearning"]) == (3, "forget05", "models/x")
-    assert "sha256 abababababab" in str(run.facts["retain logs"])
-    assert run.facts["lm-eval tasks"] == "['arc_easy']"
+    assert (run.label, run.seed, run.learning_rate) == ("ours", 3, 2e-5)
+    assert (run.facts["forget split"], run.facts["model before unlearning"]) == ("forget05", "models/x")
+    assert (run.facts["evaluated split"], run.facts["lm-eval tasks"]) == ("forget10", "['arc_easy']")
+    assert "TOFU_EVAL.json of retain90 (sha256 " in str(run.facts["retain logs"])
 
 
 def test_a_labelled_run_and_one_of_ones_own_are_one_method_if_their_settings_agree(workspace: Workspace) -> None:
@@ -178,26 +177,18 @@ def test_a_seed_that_comes_twice_is_refused(workspace: Workspace) -> None:
         methods(workspace)
 
 
-def test_a_job_of_a_sweep_is_known_by_the_record_below_multirun(workspace: Workspace) -> None:
-    workspace.run("task")
-    trained = (workspace.unlearn / "task").rename(workspace.unlearn / "tofu_forget10_Llama_BalDRO_G_seed-4")
-    shutil.rmtree(trained / ".hydra")
-    config = {
-        "mode": "unlearn",
-        "task_name": "${baldro.run_name:tofu,${forget_split}}",
-        "forget_split": "forget10",
-        "retain_split": "retain90",
-        "retain_logs_path": "${baldro.retain_logs:tofu,${retain_split}}",
-        "trainer": {"args": {"seed": 4}},
-        "model": {"model_args": {"pretrained_model_name_or_path": "models/target"}},
-    }
-    for job, seed in (("0", 3), ("1", 4)):
-        overrides = ["trainer=BalDRO_G", "experiment=unlearn/tofu", f"trainer.args.seed={seed}"]
-        folder = workspace.folder / "multirun/2026-01-01/00-00-00" / job
-        write_record(folder, workspace.folder, "train", overrides, {"trainer": "BalDRO_G", "model": "Llama"}, config)
-    (run,) = read(trained)
-    assert (run.trainer, run.seed) == ("BalDRO_G", 4)
-    assert run.facts["retain logs"] == "none", "the resolver looked for a file by name, and there is none"
+def test_retain_logs_are_found_where_our_experiments_look_for_them(workspace: Workspace) -> None:
+    training = workspace.training("mine")
+    write_evaluation(training / "checkpoint-10/evals", {"forget_Q_A_Prob": [0.2]})
+    record = training / ".hydra/config.yaml"
+    config = OmegaConf.load(record)
+    config.retain_logs_path = "${baldro.retain_logs:tofu,${retain_split}}"
+    OmegaConf.save(config, record)
+    (run,) = read(training)
+    assert run.facts["retain logs"] == "none", "the resolver looks for a file by name, and there is none"
+    write_evaluation(workspace.folder / "saves/eval/tofu_Llama_retain90", {"forget_Q_A_Prob": [0.1]})
+    (run,) = read(training)
+    assert "TOFU_EVAL.json of tofu_Llama_retain90 (sha256 " in str(run.facts["retain logs"])
 
 
 @pytest.mark.parametrize(

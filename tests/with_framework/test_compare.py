@@ -25,8 +25,9 @@ EVERY_EPOCH = (
 
 @pytest.fixture(scope="module")
 def trained(framework: Framework) -> list[Path]:
-    """One command, two trainings with names of their own and Hydra's records below multirun."""
-    framework.train("-m", "trainer=NPO,BalDRO_DV", "experiment=unlearn/tofu", *NO_SLOW, common=(*TRAIN, *EVERY_EPOCH))
+    """One command, two trainings with names and records of their own."""
+    sweep = ("-m", "+sweep=jobs", "trainer=NPO,BalDRO_DV", "experiment=unlearn/tofu")
+    framework.train(*sweep, *NO_SLOW, common=(*TRAIN, *EVERY_EPOCH))
     name = "tofu_forget10_Llama-3.2-1B-Instruct_{}_*num_train_epochs-2*"
     return [next((framework.folder / "saves/unlearn").glob(name.format(trainer))) for trainer in ("NPO", "BalDRO_DV")]
 
@@ -41,7 +42,7 @@ def comparison(framework: Framework, trained: list[Path]) -> Comparison:
 
 def test_a_sweep_is_read_as_its_methods(comparison: Comparison, trained: list[Path]) -> None:
     assert [method.label for method in comparison.methods] == ["NPO", "BalDRO_DV"]
-    assert [run.folders.training for run in comparison.runs] == trained
+    assert [run.training for run in comparison.runs] == trained
     for run in comparison.runs:
         assert (run.seed, run.facts["model before unlearning"], run.facts["forget split"]) == (0, MODEL, "forget10")
         assert (run.facts["evaluated split"], run.facts["retain logs"]) == ("forget10", "none")

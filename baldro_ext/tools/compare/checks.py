@@ -18,11 +18,11 @@ def differences(methods: Sequence[Method]) -> list[str]:
     A fact that is unknown for a run is no difference.
     """
     runs = [run for method in methods for run in method.runs]
-    facts = _differences((run, run.facts) for run in runs)
-    samples = _differences(
-        (run, {f"samples of {key}": tuple(it.index) for key, it in run.evaluation.samples.items()}) for run in runs
-    )
-    return [*facts, *samples, *settings(methods)]
+    samples = [
+        (run, {f"samples of {key}": tuple(values.index) for key, values in run.evaluation.samples.items()})
+        for run in runs
+    ]
+    return [*_differences((run, run.facts) for run in runs), *_differences(samples), *settings(methods)]
 
 
 def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
@@ -31,9 +31,7 @@ def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
     for method in methods:
         known = [run for run in method.runs if run.settings]
         names = {key: f"trainer.{key} within {method.label}" for run in known for key in run.settings if key not in but}
-        lines += _differences(
-            (run, {name: run.settings.get(key, "not set") for key, name in names.items()}) for run in known
-        )
+        lines += _differences((run, {names[key]: run.settings.get(key, "not set") for key in names}) for run in known)
     return lines
 
 

@@ -17,10 +17,10 @@ from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
-from baldro_ext.tools.compare.fields import read_published
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, chosen, default_metrics
+from baldro_ext.tools.compare.reading import read_published
 from baldro_ext.tools.compare.run import RunResult, read_run
 from baldro_ext.tools.compare.statistics import interval, paired
 from baldro_ext.tools.files import sha256
@@ -57,6 +57,12 @@ class Comparison:
         """All runs, by method."""
         return [run for method in self.methods for run in method.runs]
 
+    @property
+    def before(self) -> list[Evaluation]:
+        """Evaluations of the model before unlearning: by itself, or before the first step of the trainings."""
+        by_itself = [self.references[BEFORE]] if BEFORE in self.references else []
+        return by_itself or [run.checkpoints[0] for run in self.runs if 0 in run.checkpoints]
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Return one row per metric to show and method, with these columns.
@@ -68,18 +74,18 @@ class Comparison:
         """
         rows = []
         for shown, method in itertools.product(self.metrics, self.methods):
-            values, baseline = self.values(method.label, shown), self.baselines.get(method.label)
+            values, baseline = self._values(method.label, shown), self.baselines.get(method.label)
             low, high = interval(values)
             sd = values.replace(-math.inf, math.nan).std(skipna=False)
             gains = pd.Series(dtype=float)
             if baseline and shown.better:
-                own, other = (it[it.index.notna()] for it in (values, self.values(baseline, shown)))
+                own, other = (it[it.index.notna()] for it in (values, self._values(baseline, shown)))
                 gains = shown.gain(*own.align(other, join="inner"))
             row = {"metric": shown.key, "method": method.label, "baseline": baseline, **paired(gains)}
             rows.append({**row, "mean": values.mean(), "sd": sd, "low": low, "high": high, "n": len(values)})
         return pd.DataFrame(rows).set_index(["metric", "method"])
 
-    def values(self, label: str, shown: Metric) -> pd.Series:
+    def _values(self, label: str, shown: Metric) -> pd.Series:
         """Return a method's values by seed, on the scale on which the metric is averaged."""
         rows = self.table[(self.table["method"] == label) & (self.table["metric"] == shown.key)]
         return rows.set_index("seed")["value"].map(shown.scaled).astype(float)
@@ -117,21 +123,21 @@ def compare(
     if not 0 < worst_share <= 1:
         raise NothingToCompareError(f"--worst-share {worst_share:g} is not a share: use one in (0, 1], such as 0.1")
     try:
-        found = [read_run(run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
+        found = [read_run(*run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
     except OSError as error:
         raise BrokenFileError(
             f"cannot read {error.filename}: {error.strerror}. Leave this run out, or make it a file that you may read"
         ) from None
-    runs, references = _without_references(found)
-    left_out = [f"{names} ({why})" for why, names in checks.by_reason((run.unfinished, run) for run in runs).items()]
-    runs = [run for run in runs if not run.unfinished]
+    found, references = _without_references(found)
+    runs = [run for run in found if not run.unfinished]
+    unfinished = [f"{names} ({why})" for why, names in checks.by_reason((it.unfinished, it) for it in found).items()]
     if not runs:
-        raise NothingToCompareError(
-            f"none of these runs is evaluated: {'; '.join(left_out) or 'there is only a reference model'}"
-        )
+        told = "; ".join(unfinished) or "there is only a reference model"
+        raise NothingToCompareError(f"none of these runs is evaluated: {told}")
     methods = group(runs)
-    grids = by_grid(methods) if levels is not None else []
-    mixed = list(dict.fromkeys([*checks.differences(methods), *checks.settings(grids, but=RATE_AND_EPOCHS)]))
+    mixed = checks.differences(methods)
+    if levels is not None:
+        mixed += [it for it in checks.settings(by_grid(methods), but=RATE_AND_EPOCHS) if it not in mixed]
     if mixed and not allow_mixed:
         raise MixedRunsError(
             "these runs cannot be compared, because they differ in\n"
@@ -140,13 +146,24 @@ def compare(
         )
     pairs, alone = baselines(methods, baseline)
     methods = in_order(methods, next(iter(pairs.values()), None))
-    evaluations = _evaluations(methods, worst_share)
-    shown = _metrics(evaluations, metrics)
-    remarks = [f"left out: {'; '.join(left_out)}"] if left_out else []
+    evaluations = pd.DataFrame(
+        {"method": method.label, "seed": run.seed, "learning_rate": run.learning_rate, "run": str(run.folder),
+         "epoch": epoch, **evaluation.values(worst_share)}
+        for method in methods
+        for run in method.runs
+        for epoch, evaluation in [*run.checkpoints.items(), (None, run.evaluation)]
+    ).astype(_COLUMNS)  # fmt: skip
+    final = evaluations[evaluations["epoch"].isna()].drop(columns=["epoch", "learning_rate"])
+    table = final.melt(["method", "seed", "run"], var_name="metric").dropna(subset="value")
+    if table.empty:
+        raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
+    offered = set(table["metric"])
+    shown = [chosen("--metric", key, offered) for key in metrics or default_metrics(offered) or sorted(offered)]
+    left_out = [f"left out: {'; '.join(unfinished)}"] if unfinished else []
     comparison = Comparison(
         methods=tuple(methods),
-        metrics=shown,
-        table=_long(evaluations),
+        metrics=tuple(shown),
+        table=table,
         evaluations=evaluations,
         baselines=pairs,
         worst_share=worst_share,
@@ -154,7 +171,7 @@ def compare(
         mixed=tuple(mixed),
         unfair=tuple(checks.unfair(runs)),
         published=read_published(published),
-        notes=(*remarks, *alone, *_missing(methods, shown, worst_share), *checks.unknown(runs), *checks.versions(runs)),
+        notes=(*left_out, *alone, *_missing(methods, final, shown), *checks.unknown(runs), *checks.versions(runs)),
     )
     if levels is None:
         return comparison
@@ -163,14 +180,14 @@ def compare(
 
 def _without_references(runs: Sequence[RunResult]) -> tuple[list[RunResult], dict[str, Evaluation]]:
     """Return the runs without the model before unlearning and the retain model, and the evaluations of those two."""
-    trained = [run for run in runs if run.folders.training]
+    trained = [run for run in runs if run.training]
     starts = {run.facts["model before unlearning"] for run in trained} - {None}
     retain_logs = " ".join(run.facts["retain logs"] or "" for run in trained)
-    rest: list[RunResult] = []
     references: dict[str, Evaluation] = {}
+    rest = []
     for run in runs:
         file = run.evaluation.folder / f"{run.evaluation.benchmark}_EVAL.json"
-        if run.folders.training:
+        if run.training:
             rest.append(run)
         elif run.model in starts:
             references[BEFORE] = run.evaluation
@@ -181,37 +198,14 @@ def _without_references(runs: Sequence[RunResult]) -> tuple[list[RunResult], dic
     return rest, {name: references[name] for name in (BEFORE, RETAIN) if name in references}
 
 
-def _evaluations(methods: Sequence[Method], worst_share: float) -> pd.DataFrame:
-    rows = [
-        {"method": method.label, "seed": run.seed, "learning_rate": run.learning_rate, "run": str(run.folders.main),
-         "epoch": epoch, **evaluation.values(worst_share)}
-        for method in methods
-        for run in method.runs
-        for epoch, evaluation in [*run.checkpoints.items(), (None, run.evaluation)]
-    ]  # fmt: skip
-    return pd.DataFrame(rows).astype(_COLUMNS)
-
-
-def _long(evaluations: pd.DataFrame) -> pd.DataFrame:
-    final = evaluations[evaluations["epoch"].isna()].drop(columns=["epoch", "learning_rate"])
-    return final.melt(["method", "seed", "run"], var_name="metric").dropna(subset="value")
-
-
-def _metrics(evaluations: pd.DataFrame, wanted: Sequence[str]) -> tuple[Metric, ...]:
-    offered = set(evaluations[evaluations["epoch"].isna()].dropna(axis="columns", how="all")) - set(_COLUMNS)
-    if not offered:
-        raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
-    return tuple(chosen("--metric", key, offered) for key in wanted or default_metrics(offered) or sorted(offered))
-
-
-def _missing(methods: Sequence[Method], shown: Sequence[Metric], worst_share: float) -> list[str]:
+def _missing(methods: Sequence[Method], final: pd.DataFrame, shown: Sequence[Metric]) -> list[str]:
     """Return which runs lack shown metrics, and why, and which have no seed."""
-    runs, lines = [run for method in methods for run in method.runs], []
-    for run in runs:
-        values = run.evaluation.values(worst_share)
-        if absent := [it.key for it in shown if it.key not in values]:
-            reasons = [f"{key} ({run.evaluation.absent.get(key, 'not evaluated')})" for key in absent]
-            lines.append(f"{run.name} lacks {', '.join(reasons)}")
+    lines, runs = [], [run for method in methods for run in method.runs]
+    for run, (_, values) in zip(runs, final.iterrows(), strict=True):
+        absent = [f"{it.key} ({run.evaluation.absent.get(it.key, 'not evaluated')})" for it in shown
+                  if pd.isna(values[it.key])]  # fmt: skip
+        if absent:
+            lines.append(f"{run.name} lacks {', '.join(absent)}")
     if seedless := [run.name for run in runs if run.seed is None]:
         lines.append(f"in no test, because no seed is recorded: {shortened(seedless, 6)}")
     return lines

@@ -6,27 +6,16 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import checkpoint_step, is_evaluation
-from baldro_ext.tools.compare.fields import exists
-from baldro_ext.tools.compare.hydra_record import HydraRecord
+from baldro_ext.tools.compare.hydra_record import read_record
+
+Folders = tuple[Path | None, Path | None]
+"""Training and final evaluation, such as saves/unlearn/NPO and saves/eval/NPO; at least one of them is known."""
 
 
-class RunFolders(NamedTuple):
-    """The folders of one run; at least one of them is known."""
-
-    training: Path | None  # such as saves/unlearn/NPO
-    evaluation: Path | None  # the final one, such as saves/eval/NPO
-
-    @property
-    def main(self) -> Path:
-        """The folder that names the run."""
-        return self.training or self.evaluation or Path("?")
-
-
-def find_runs(arguments: Sequence[str | Path]) -> list[RunFolders]:
+def find_runs(arguments: Sequence[str | Path]) -> list[Folders]:
     """Return the runs that the arguments name: their folders, folders that hold many, or patterns.
 
     A training is completed by the evaluation of its model, and an evaluation by the training of its model.
@@ -35,35 +24,35 @@ def find_runs(arguments: Sequence[str | Path]) -> list[RunFolders]:
         NothingToCompareError: An argument names nothing, or no run.
         MixedRunsError: A training has several evaluations, and none has its name.
     """
-    folders = list(dict.fromkeys(folder for argument in arguments for folder in _results(str(argument))))
+    read_record.cache_clear()
+    folders = dict.fromkeys(folder for argument in arguments for folder in _results(str(argument)))
     trainings = {folder: folder if is_training(folder) else training_of(folder) for folder in folders}
-    runs: dict[Path, RunFolders] = {}
+    runs: dict[Path, Folders] = {}
     for folder, training in trainings.items():
         if training is None:
-            runs[folder] = RunFolders(None, folder)
+            runs[folder] = None, folder
         elif training not in runs:
             named = [other for other, its_training in trainings.items() if its_training == training != other]
-            runs[training] = RunFolders(training, _only(training, named or _evaluations_of(training)))
+            runs[training] = training, _only(training, named or _evaluations_of(training))
     return list(runs.values())
 
 
 def is_training(folder: Path) -> bool:
     """Whether the framework has trained into this folder, or begun to."""
-    begun = folder.parent.name == "unlearn" and exists(folder / ".hydra" / "config.yaml")
-    return begun or exists(folder / "trainer_state.json") or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
+    begun = folder.parent.name == "unlearn" and os.path.lexists(folder / ".hydra" / "config.yaml")
+    ended = os.path.lexists(folder / "trainer_state.json")
+    return begun or ended or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
 
 
 def training_of(evaluation: Path) -> Path | None:
     """Return the training whose model an evaluation is of, or `None`."""
     if evaluation.name.startswith("evals") and is_training(evaluation.parent):
         return evaluation.parent
-    record, here = HydraRecord.of(evaluation), working_folder(evaluation)
+    record, here = read_record(evaluation), working_folder(evaluation)
+    model = record.model if record.raw else f"saves/unlearn/{evaluation.name}"
     # The working folder may have been moved since, so the place of the evaluation comes first.
-    places = [start / record.model for start in (here, record.working_folder) if start and record.model]
-    for place in places if record.exists else [here / "saves" / "unlearn" / evaluation.name]:
-        if os.path.isdir(place) and is_training(place):
-            return Path(os.path.normpath(place))
-    return None
+    places = [start / model for start in (here, record.working_folder) if start and model]
+    return next((Path(os.path.normpath(it)) for it in places if os.path.isdir(it) and is_training(it)), None)
 
 
 def working_folder(result: Path) -> Path:
@@ -73,8 +62,7 @@ def working_folder(result: Path) -> Path:
 
 def _evaluations_of(training: Path) -> list[Path]:
     around = [*sorted(training.glob("evals*")), *sorted((training.parent.parent / "eval").glob("*"))]
-    within = [training] if is_evaluation(training) else []
-    return within + [folder for folder in around if is_evaluation(folder) and training_of(folder) == training]
+    return [folder for folder in around if is_evaluation(folder) and training_of(folder) == training]
 
 
 def _only(training: Path, evaluations: Sequence[Path]) -> Path | None:

@@ -14,8 +14,8 @@ import pandas as pd
 
 from baldro_ext.balance import forget_balance
 from baldro_ext.tools.compare.errors import BrokenFileError
-from baldro_ext.tools.compare.fields import is_number, printable, read_json
 from baldro_ext.tools.compare.metrics import metric
+from baldro_ext.tools.compare.reading import is_number, mapping, printable, read_json
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,9 @@ def read_evaluation(folder: Path) -> Evaluation:
     if len(benchmarks) > 1:
         raise BrokenFileError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
     evaluation = Evaluation(folder, benchmarks[0] if benchmarks else "")
-    details, summary, general = (
-        read_json(folder / f"{name}.json").content
-        for name in (f"{evaluation.benchmark}_EVAL", f"{evaluation.benchmark}_SUMMARY", "LMEval_SUMMARY")
-    )
-    entries = {key: entry for key, entry in details.items() if isinstance(entry, dict)}
-    values = {key: entry.get("agg_value") for key, entry in entries.items()}
+    names = (f"{evaluation.benchmark}_EVAL", f"{evaluation.benchmark}_SUMMARY", "LMEval_SUMMARY")
+    details, summary, general = (read_json(folder / f"{name}.json") for name in names)
+    values = {key: entry.get("agg_value") for key, entry in details.items() if isinstance(entry, dict)}
     if summary:  # it leaves out what could not be computed; the details have null there
         values = {key: None for key, value in values.items() if value is None} | summary
     values |= {key: value for key, value in general.items() if not key.endswith("_stderr")}
@@ -74,8 +71,8 @@ def read_evaluation(folder: Path) -> Evaluation:
             evaluation.aggregates[printable(key)] = float(value)
         else:
             evaluation.absent[printable(key)] = "null" if value is None else reprlib.repr(value)
-    for key, entry in entries.items():
-        if (samples := _samples(entry)) is not None:
+    for key, entry in details.items():
+        if (samples := _samples(mapping(entry))) is not None:
             evaluation.samples[printable(key)] = samples
     return evaluation
 
@@ -86,13 +83,12 @@ def _samples(entry: dict[str, Any]) -> pd.Series | None:
     An entry can hold several numbers per sample (a probability and a loss, three kinds of ROUGE), and only the
     aggregate tells which of them the metric is about.
     """
-    aggregate, rows = entry.get("agg_value"), entry.get("value_by_index")
-    if not is_number(aggregate) or not isinstance(rows, dict):
+    aggregate, rows = entry.get("agg_value"), mapping(entry.get("value_by_index"))
+    table = pd.DataFrame.from_dict({index: row for index, row in rows.items() if isinstance(row, dict)}, orient="index")
+    if not is_number(aggregate):
         return None
-    rows = {index: row for index, row in rows.items() if isinstance(row, dict)}
-    for name in dict.fromkeys(name for row in rows.values() for name in row):
-        numbers = {index: row[name] for index, row in rows.items() if is_number(row.get(name))}
-        values = pd.Series(numbers, dtype=float)
+    for _, column in table.items():
+        values = column[column.map(is_number)].astype(float)
         if len(values) and math.isclose(values.mean(), aggregate, rel_tol=1e-5, abs_tol=1e-9):
             return values
     return None

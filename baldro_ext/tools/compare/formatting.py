@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,6 +15,7 @@ from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM
 
 ABSENT = "-"
 _FEW_SEEDS = 6  # from here on all of them agree by chance in less than one case of twenty
+_TITLE = 20  # characters of a line of a column's title in a terminal
 _SMALLEST_LOG10 = math.log10(5e-324)  # smaller p-values are rounded to 0
 
 
@@ -29,13 +31,9 @@ def number(value: float | None) -> str:
 
 
 def mean_and_spread(mean: float, spread: Sequence[float], n: int, seeds: int) -> str:
-    """Return `0.112 ± 0.008` or `0.112 [0.102, 0.120]`, and where seeds lack the value how many have it: `(2 of 3)`.
+    """Return `0.112 ± 0.008` or `0.112 [0.102, 0.120]`, and where only n of the seeds have the value `(2 of 3)`.
 
-    Args:
-        mean: Over seeds.
-        spread: The standard deviation, or both ends of an interval.
-        n: Seeds that have the value.
-        seeds: All of them.
+    `spread` is the standard deviation, or both ends of an interval.
     """
     if n == 0:
         return ABSENT
@@ -53,11 +51,7 @@ def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame
     """Return the main table as strings: a row per method, and a column per metric with mean, deviation and mark.
 
     A method has a mark where its shown digits differ from its baseline's. The last rows are the model before
-    unlearning, the retain model and published numbers.
-
-    Args:
-        comparison: The comparison.
-        metrics: Keys among those it shows; empty for all.
+    unlearning, the retain model and published numbers. `metrics` are keys among those it shows; empty for all.
     """
     shown = [it for it in comparison.metrics if not metrics or it.key in metrics]
     rows = {}
@@ -66,7 +60,7 @@ def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame
         rows[method.label] = [str(seeds), *(_cell(comparison, it.key, method.label, seeds) for it in shown)]
     for label, evaluation in comparison.references.items():
         values = evaluation.values(comparison.worst_share)
-        rows[label] = [ABSENT, *(number(it.scaled(values[it.key]) if it.key in values else None) for it in shown)]
+        rows[label] = [ABSENT, *(number(it.scaled(values.get(it.key, math.nan))) for it in shown)]
     for method, numbers in comparison.published.groupby("method", sort=False):
         series = [numbers.loc[numbers["metric"] == it.key, "value"].map(it.scaled) for it in shown]
         cells = [mean_and_spread(it.mean(), [it.std()], len(it), len(it)) for it in series]
@@ -76,12 +70,12 @@ def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame
 
 
 def _cell(comparison: Comparison, key: str, label: str, seeds: int) -> str:
-    row, mark = comparison.summary.loc[(key, label)], ""
-    if row["mark"]:
-        theirs = comparison.summary.loc[(key, row["baseline"]), "mean"]
-        mark = row["mark"] if number(row["mean"]) != number(theirs) else ""
+    row = comparison.summary.loc[(key, label)]
     spread = [row["low"], row["high"]] if comparison.intervals else [row["sd"]]
-    return f"{mean_and_spread(row['mean'], spread, row['n'], seeds)} {mark}".rstrip()
+    cell = mean_and_spread(row["mean"], spread, row["n"], seeds)
+    if row["mark"] and number(row["mean"]) != number(comparison.summary.loc[(key, row["baseline"]), "mean"]):
+        cell += f" {row['mark']}"
+    return cell
 
 
 def oriented(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +132,22 @@ def notes(comparison: Comparison, marks: bool = True) -> list[str]:
 
 
 def text(comparison: Comparison, width: int = 120) -> str:
-    """Return table and notes for a terminal; a wider table goes on below."""
-    table = oriented(results(comparison)).to_string(line_width=width)
+    """Return tables and notes for a terminal of this many columns."""
     above = text(comparison.fronts.comparison, width) + "\n\n" if comparison.fronts else ""
-    return f"{above}{table}\n\n" + "\n".join(notes(comparison))
+    return f"{above}{_blocks(oriented(results(comparison)), width)}\n\n" + "\n".join(notes(comparison))
+
+
+def _blocks(table: pd.DataFrame, width: int) -> str:
+    """Return a table as text, the columns that do not fit in further blocks below, each with the names of the rows."""
+    titles = [textwrap.fill(title, _TITLE, break_long_words=False, break_on_hyphens=False) for title in table.columns]
+    table, blocks = table.set_axis(titles, axis="columns"), []
+    while len(table.columns):
+        for count in range(len(table.columns), 0, -1):
+            block = str(table.iloc[:, :count].to_markdown(
+                tablefmt="plain", disable_numparse=True, colalign=("left", *["right"] * count)
+            ))  # fmt: skip
+            if max(map(len, block.splitlines())) <= width:
+                break
+        blocks.append(block)
+        table = table.iloc[:, count:]
+    return "\n\n".join(blocks)

@@ -20,26 +20,21 @@ from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, chos
 if TYPE_CHECKING:
     from baldro_ext.tools.compare.comparison import Comparison
 
+_MUCH = 0.75  # of what the model knew before unlearning: where more is left, little was forgotten
+
 
 @dataclass(frozen=True)
 class Fronts:
-    """Methods at equal utility.
+    """Methods at equal utility."""
 
-    Attributes:
-        utility: The metric that is held equal.
-        left: The metric that is compared.
-        levels: Of the utility.
-        points: A row per evaluation after the first step, with columns method, seed, learning_rate, epoch (none for a
-            final evaluation), run, utility, left, cost (less is better), and front: whether no other evaluation of its
-            method and seed makes it superfluous.
-        comparison: A method per grid, and a metric per level: what is left there.
-    """
-
-    utility: Metric
-    left: Metric
-    levels: tuple[float, ...]
+    utility: Metric  # that is held equal
+    left: Metric  # that is compared
+    levels: tuple[float, ...]  # of the utility
+    # A row per evaluation after the first step, with columns method, seed, learning_rate, epoch (none for a final
+    # evaluation), run, utility, left, cost (less is better), and front: whether no other evaluation of its method and
+    # seed makes it superfluous.
     points: pd.DataFrame
-    comparison: Comparison
+    comparison: Comparison  # a method per grid, and a metric per level: what is left there
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +67,7 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     methods, labels = by_grid(comparison.methods), {method.label: method.grid for method in comparison.methods}
     pairs, alone = baselines(methods, labels.get(baseline, baseline))
     first = next((it for it in pairs.values() if it in set(points["method"])), points["method"].iloc[0])
-    levels = sorted(set(levels)) or _round_levels([front for method, *_, front in groups if method == first])
+    levels = sorted(set(levels)) or _round_levels(points, first)
     name, words = (kept.title(comparison.worst_share, it).rpartition(" ")[0] for it in ("", kept.words))
     metrics = [Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels]
     rows = [
@@ -87,11 +82,11 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
     # Below all evaluations the value is only a bound: without a seed, it is compared with no other.
     values = table.assign(seed=table["seed"].mask(table["below"])).dropna(subset="value")
+    told = (*_little(comparison, kept, values), *alone, *absent, *_outside(table), *_edges(points, values))
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=tuple(metrics), baselines=pairs, intervals=True,
         table=values[["method", "seed", "run", "metric", "value"]], references={},
-        mixed=(), unfair=(), published=comparison.published.iloc[:0],
-        notes=(*alone, *absent, *_outside(table), *_edges(points, table)),
+        mixed=(), unfair=(), published=comparison.published.iloc[:0], notes=told,
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 
@@ -119,13 +114,34 @@ def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFra
     return table, held, kept
 
 
-def _round_levels(baseline: Sequence[pd.DataFrame]) -> list[float]:
-    """Return a few round levels along the front of every seed of the baseline, or else the highest that all reach."""
-    lowest = max(front["utility"].iloc[0] for front in baseline)
-    highest = min(front["utility"].iloc[-1] for front in baseline)
+def _round_levels(points: pd.DataFrame, baseline: str) -> list[float]:
+    """Return a few round levels along all fronts, as far as every seed of the baseline was measured.
+
+    If there is none, it is the highest level that all seeds of the baseline reach.
+    """
+    measured = points[points["method"] == baseline].groupby("seed", dropna=False)["utility"].agg(["min", "max"])
+    highest = measured["max"].min()
+    lowest = max(measured["min"].max(), points.loc[points["front"], "utility"].min())
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(lowest, highest), highest)
-    inside = [float(f"{it:.6g}") for it in ticks if lowest <= it <= highest]
+    # Differences of less than 0.01 say nothing.
+    inside = sorted({float(f"{it:.6g}") for it in np.round(ticks, 2) if lowest <= it <= highest})
     return inside or [math.floor(highest * 1000) / 1000]
+
+
+def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame) -> list[str]:
+    """Return a warning where no method forgot much at any level, so that nothing can be said about them."""
+    start = [it.values(comparison.worst_share).get(kept.key) for it in comparison.before]
+    known = next((it for it in start if it is not None), None)
+    least = values.groupby(["level", "method"])["value"].mean().min()
+    if kept.better != "lower" or (known is None and not kept.key.startswith(PER_SAMPLE)):
+        return []
+    if not least > _MUCH * (1 if known is None else known):
+        return []
+    of = "the 1 that is possible" if known is None else f"the {known:.3g} before unlearning"
+    return [
+        f"LITTLE FORGOTTEN: at these levels no method leaves less than {least:.3g} of {of}, so nothing can be said "
+        "about them: train longer, or at higher learning rates"
+    ]
 
 
 def _outside(table: pd.DataFrame) -> list[str]:
@@ -139,10 +155,10 @@ def _outside(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _edges(points: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+def _edges(points: pd.DataFrame, values: pd.DataFrame) -> list[str]:
     """Return where the best learning rate is at the edge of those that were tried, so that it may be no best."""
     lines: list[str] = []
-    edges: dict[str, list[str]] = {}
+    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
     for method, own in points.groupby("method", sort=False):
         rates = own["learning_rate"]
         tried = rates.groupby(own["seed"]).agg(_list)
@@ -152,12 +168,12 @@ def _edges(points: pd.DataFrame, table: pd.DataFrame) -> list[str]:
         if rates.nunique() < 2:
             lines.append(f"EDGE: {method} has no second learning rate, so its best one is unknown")
             continue
-        best = table[(table["method"] == method) & table["value"].notna()].groupby("learning_rate")["level"].agg(_list)
-        for edge, rate in (("lowest", rates.min()), ("highest", rates.max())):
-            if rate in best:
-                edges.setdefault(edge, []).append(f"{method} with {_short(rate)} at {best[rate]}")
+        for edge, rate in zip(edges, (rates.min(), rates.max()), strict=True):
+            levels = values.loc[(values["method"] == method) & (values["learning_rate"] == rate), "level"]
+            if len(levels):
+                edges[edge].append(f"{method} with {_short(rate)} at {_list(levels)}")
     edge_lines = "EDGE: the best learning rate is the {} one tried, so it may be no best: {}"
-    return lines + [edge_lines.format(edge, "; ".join(edges[edge])) for edge in ("lowest", "highest") if edge in edges]
+    return lines + [edge_lines.format(edge, "; ".join(cases)) for edge, cases in edges.items() if cases]
 
 
 def _list(numbers: pd.Series) -> str:

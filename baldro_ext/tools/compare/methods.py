@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from baldro_ext.suggest import known
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
-from baldro_ext.tools.compare.fields import printable
+from baldro_ext.tools.compare.reading import printable
 from baldro_ext.tools.compare.run import RunResult
 
 RATE_AND_EPOCHS = ("args.learning_rate", "args.num_train_epochs")
@@ -18,7 +17,6 @@ RATE_AND_EPOCHS = ("args.learning_rate", "args.num_train_epochs")
 OWN_BASE = "base"
 """As a baseline: compare each BalDRO method with the plain trainer of its forget loss."""
 _RATE_OR_EPOCHS = re.compile(r"[ _](?:lr|learning_rate[=-]|num_train_epochs[=-])[\d.e-]+")
-_UNSET = "unset"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +27,9 @@ class Method:
     runs: tuple[RunResult, ...]  # by seed
 
     @property
-    def trainer(self) -> str | None:
-        """The name given as `trainer=`, if known."""
-        return self.runs[0].trainer
+    def trainer(self) -> str:
+        """The name given as `trainer=`, or else the label."""
+        return self.runs[0].trainer or self.label
 
     @property
     def grid(self) -> str:
@@ -41,17 +39,7 @@ class Method:
     @property
     def is_robust(self) -> bool:
         """Whether its trainer is one of BalDRO's."""
-        return (self.trainer or self.label).startswith("BalDRO")
-
-    @property
-    def family(self) -> str:
-        """What it has in common with its variants: the forget loss, or the trainer."""
-        return self.runs[0].base or self.trainer or self.label
-
-    @property
-    def variant(self) -> str:
-        """Its name among the methods of its family."""
-        return self.label.replace(f"_{self.family}", "") if self.is_robust else self.label
+        return self.trainer.startswith("BalDRO")
 
 
 def group(runs: Sequence[RunResult]) -> list[Method]:
@@ -70,13 +58,36 @@ def group(runs: Sequence[RunResult]) -> list[Method]:
         if twin is not run:
             seed = "an unknown seed" if run.seed is None else f"seed {run.seed}"
             raise MixedRunsError(
-                f"{label} has {seed} twice, in {twin.folders.main} and {run.folders.main}, and the same run counted "
+                f"{label} has {seed} twice, in {twin.folder} and {run.folder}, and the same run counted "
                 "twice would look like agreement between seeds: name one of them"
             )
     return [
         Method(label, tuple(sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed or 0))))
         for label, by_seed in methods.items()
     ]
+
+
+def _labels(runs: Sequence[RunResult]) -> list[str]:
+    """Return the label of each run."""
+    recorded = [run for run in runs if run.settings]
+    keys = sorted({key for run in recorded for key in run.settings})
+    varying = [key for key in keys if len({run.settings.get(key) for run in recorded}) > 1]
+    # What nobody has set is a trainer's default; two such values come from other parts of the configuration.
+    defaults: dict[tuple[str | None, str], set[str | None]] = defaultdict(set)
+    for run in recorded:
+        for key in set(varying) - run.overridden:
+            defaults[run.trainer, key].add(run.settings.get(key))
+    labels = []
+    for run in runs:
+        named = any(it.label == run.trainer == it.trainer and it.settings == run.settings for it in runs)
+        if run.label is not None or run.trainer is None or named:
+            labels.append(run.label or run.trainer or printable(run.folder.name))
+        else:
+            own = {key: run.settings.get(key) for key in varying if run.settings}
+            told = {key: value for key, value in own.items() if defaults[run.trainer, key] != {value}}
+            words = [f"{key.rpartition('.')[2]}={'unset' if it is None else it}" for key, it in told.items()]
+            labels.append(" ".join([run.trainer, *words]))
+    return labels
 
 
 def by_grid(methods: Sequence[Method]) -> list[Method]:
@@ -88,10 +99,10 @@ def by_grid(methods: Sequence[Method]) -> list[Method]:
 
 
 def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:
-    """Sort methods by forget loss, the plain trainer before its variants, and the family of `first` first."""
-    families = list(dict.fromkeys(method.family for method in methods))
-    head = next((method.family for method in methods if method.label == first), None)
-    return sorted(methods, key=lambda it: (it.family != head, families.index(it.family), it.is_robust))
+    """Sort methods by forget loss, the plain trainer before its variants, and the loss of `first` first."""
+    losses = {method.label: method.runs[0].base or method.trainer for method in methods}
+    order = [losses.get(first or ""), *losses.values()]
+    return sorted(methods, key=lambda it: (order.index(losses[it.label]), it.is_robust))
 
 
 def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], list[str]]:
@@ -108,10 +119,10 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
     if wanted == OWN_BASE and OWN_BASE not in labels:
         offered = {it: _named(methods, it.runs[0].base or "") for it in methods if it.is_robust}
     else:
-        plain = [method for method in methods if not method.is_robust]
         chosen = _named(methods, wanted or "NPO")
         if wanted and not chosen:
             raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
+        plain = [method for method in methods if not method.is_robust]
         chosen = chosen or [method for method in plain if method.grid == plain[0].grid]
         if not chosen:
             return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
@@ -134,24 +145,3 @@ def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
     rate = method.runs[0].learning_rate
     labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].learning_rate == rate]
     return labels[0] if len(labels) == 1 else None
-
-
-def _labels(runs: Sequence[RunResult]) -> list[str]:
-    recorded = [run for run in runs if run.settings]
-    keys = sorted({key for run in recorded for key in run.settings})
-    varying = [key for key in keys if len({run.settings.get(key, _UNSET) for run in recorded}) > 1]
-    # What nobody has set is a trainer's default; two such values come from other parts of the configuration.
-    defaults: dict[tuple[str | None, str], set[str]] = defaultdict(set)
-    for run, key in itertools.product(recorded, varying):
-        if key not in run.overridden:
-            defaults[run.trainer, key].add(run.settings.get(key, _UNSET))
-    labels = []
-    for run in runs:
-        named = any(it.label == run.trainer == it.trainer and it.settings == run.settings for it in runs)
-        if run.label is not None or run.trainer is None or named:
-            labels.append(run.label or run.trainer or printable(run.folders.main.name))
-            continue
-        own = {key: run.settings.get(key, _UNSET) for key in varying} if run.settings else {}
-        told = [f"{key.rpartition('.')[2]}={own[key]}" for key in own if defaults[run.trainer, key] != {own[key]}]
-        labels.append(" ".join([run.trainer, *told]))
-    return labels

@@ -6,8 +6,7 @@ MissingDataError where the runs lack what it needs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,51 +46,48 @@ def trade_off(comparison: Comparison) -> Figure:
     if points.empty:
         raise MissingDataError(f"no run has per-sample values (*_EVAL.json) together with {' or '.join(UTILITIES)}")
     means = points.groupby("method").mean()
-    # Each forget loss has scales of its own, or its methods would lie on one point.
-    figure, panels = _panels(comparison, means.index, height=2.9, share=False)
-    for axes, methods in panels:
-        for label, look in methods.items():
-            style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": ""}
-            axes.plot(points.loc[[label], utility], points.loc[[label], worst], alpha=0.5, ms=4, mew=0, **style)
-            axes.plot(*means.loc[label], label=look.name, ms=9, mec="white", zorder=3, **style)
-        for baseline in methods.keys() & set(comparison.baselines.values()):
-            axes.axvline(means.loc[baseline, utility], **_GUIDE)
-            axes.axhline(means.loc[baseline, worst], **_GUIDE)
-        axes.margins(0.12)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    figure, axes, looks = _panel(comparison, means.index, height=2.9)
+    for label, look in looks.items():
+        style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": ""}
+        axes.plot(points.loc[[label], utility], points.loc[[label], worst], alpha=0.5, ms=4, mew=0, **style)
+        axes.plot(*means.loc[label], label=label, ms=9, mec="white", zorder=3, **style)
+    for baseline in looks.keys() & set(comparison.baselines.values()):
+        axes.axvline(means.loc[baseline, utility], **_GUIDE)
+        axes.axhline(means.loc[baseline, worst], **_GUIDE)
+    axes.margins(0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     up = f"{metric(worst).words},\nmean of the worst {100 * comparison.worst_share:g}% (down is better)"
-    return _labelled(figure, panels, f"{metric(utility).words} (right is better)", up)
+    return _labelled(figure, axes, f"{metric(utility).words} (right is better)", up)
 
 
 def fronts(comparison: Comparison) -> Figure:
     """Draw what is left against utility: evaluations, the front of each seed, and the mean of the fronts."""
     if (it := comparison.fronts) is None:
         raise MissingDataError("it was not asked for: name levels of the utility by --levels")
-    figure, panels = _panels(it.comparison, it.points["method"].unique(), height=3.1, share=False)
-    for axes, methods in panels:
-        for label, look in methods.items():
-            own = it.points[it.points["method"] == label]
-            axes.plot(own["utility"], own["left"], ".", color=look.colour, ms=5, alpha=0.5, mew=0)
-            seeds = []
-            for _, seed in own.groupby("seed", dropna=False):
-                front = seed[seed["front"]].sort_values("utility")
-                # Its first point is the best also where less utility is asked for, as far as that was measured.
-                seeds.append(([seed["utility"].min(), *front["utility"]], [front["left"].iloc[0], *front["left"]]))
-                axes.plot(*seeds[-1], color=look.colour, linewidth=0.7, alpha=0.5)
-            low, high = max(utility[0] for utility, _ in seeds), min(utility[-1] for utility, _ in seeds)
-            across = np.linspace(low, high, 200) if low <= high else []
-            mean = np.mean([np.interp(across, utility, left) for utility, left in seeds], axis=0)
-            axes.plot(across, mean, color=look.colour, linestyle=look.line, label=look.name, linewidth=2.2)
-        for level in it.levels:
-            axes.axvline(level, **_GUIDE)
-        shown = it.points[it.points["front"] & it.points["method"].isin(methods)]
-        for limit, values in ((axes.set_xlim, shown["utility"]), (axes.set_ylim, shown["left"])):
-            margin = 0.06 * (float(np.ptp(values)) or 1.0)  # points far from the front are cut off
-            limit(values.min() - margin, values.max() + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    figure, axes, looks = _panel(it.comparison, it.points["method"].unique(), height=3.1)
+    for label, look in looks.items():
+        own = it.points[it.points["method"] == label]
+        axes.plot(own["utility"], own["left"], ".", color=look.colour, ms=5, alpha=0.5, mew=0)
+        seeds = []
+        for _, seed in own.groupby("seed", dropna=False):
+            front = seed[seed["front"]].sort_values("utility")
+            # Its first point is the best also where less utility is asked for, as far as that was measured.
+            seeds.append(([seed["utility"].min(), *front["utility"]], [front["left"].iloc[0], *front["left"]]))
+            axes.plot(*seeds[-1], color=look.colour, linewidth=0.7, alpha=0.5)
+        low, high = max(utility[0] for utility, _ in seeds), min(utility[-1] for utility, _ in seeds)
+        across = np.linspace(low, high, 200) if low <= high else []
+        mean = np.mean([np.interp(across, utility, left) for utility, left in seeds], axis=0)
+        axes.plot(across, mean, color=look.colour, linestyle=look.line, label=label, linewidth=2.2)
+    for level in it.levels:
+        axes.axvline(level, **_GUIDE)
+    shown = it.points[it.points["front"]]
+    for limit, values in ((axes.set_xlim, shown["utility"]), (axes.set_ylim, shown["left"])):
+        margin = 0.06 * (float(np.ptp(values)) or 1.0)  # points far from the front are cut off
+        limit(values.min() - margin, values.max() + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     down = {"lower": "down is better", "higher": "up is better", "zero": "nearer to 0 is better"}[it.left.better]
     statistic = it.left.title(comparison.worst_share, it.left.words).rpartition(" ")[0]
-    return _labelled(figure, panels, f"{it.utility.words} (right is better)", f"{statistic} ({down})")
+    return _labelled(figure, axes, f"{it.utility.words} (right is better)", f"{statistic} ({down})")
 
 
 def distribution(comparison: Comparison) -> Figure:
@@ -100,24 +96,21 @@ def distribution(comparison: Comparison) -> Figure:
     if not key:
         raise MissingDataError(f"no run has per-sample values of {', '.join(PER_SAMPLE)} (*_EVAL.json)")
 
-    def pooled(evaluations: Iterable[Evaluation | None]) -> list[float]:
+    def pooled(*evaluations: Evaluation | None) -> list[float]:
         return [value for it in evaluations if it and key in it.samples for value in it.samples[key]]
 
-    samples = {method.label: pooled(run.evaluation for run in method.runs) for method in comparison.methods}
-    at_start = next((run.checkpoints[0] for run in comparison.runs if 0 in run.checkpoints), None)
-    before = pooled([comparison.references.get(BEFORE, at_start)])
-    retain, share = pooled([comparison.references.get(RETAIN)]), comparison.worst_share
-    figure, panels = _panels(comparison, [label for label in samples if samples[label]], height=2.5)
-    for axes, methods in panels:
-        axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of the samples")
-        for label, look in methods.items():
-            axes.ecdf(samples[label], complementary=True, label=look.name, color=look.colour, linestyle=look.line)
-        for values, label, colour in ((before, BEFORE, GREY), (retain, RETAIN, "black")):
-            if values:
-                axes.ecdf(values, complementary=True, label=label, color=colour, linestyle=":")
-        axes.set_ylim(0, 1.02)
-    panels[0][0].set_xlim(0, None)  # panels share it, so only when all curves are there
-    return _labelled(figure, panels, metric(key).words, "share of the forget samples above a value")
+    samples = {method.label: pooled(*(run.evaluation for run in method.runs)) for method in comparison.methods}
+    figure, axes, looks = _panel(comparison, [label for label in samples if samples[label]], height=2.5)
+    share = comparison.worst_share
+    axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of the samples")
+    for label, look in looks.items():
+        axes.ecdf(samples[label], complementary=True, label=label, color=look.colour, linestyle=look.line)
+    before, retain = pooled(*comparison.before[:1]), pooled(comparison.references.get(RETAIN))
+    for values, label, colour in ((before, BEFORE, GREY), (retain, RETAIN, "black")):
+        if values:
+            axes.ecdf(values, complementary=True, label=label, color=colour, linestyle=":")
+    axes.set(xlim=(0, None), ylim=(0, 1.02))
+    return _labelled(figure, axes, metric(key).words, "share of the forget samples above a value")
 
 
 def curves(comparison: Comparison) -> Figure:
@@ -131,71 +124,50 @@ def curves(comparison: Comparison) -> Figure:
             "trainer.args.eval_strategy=epoch and trainer.args.eval_on_start=true"
         )
     key = worst.removesuffix(".worst")
-    figure, panels = _panels(comparison, table["method"].unique(), height=2.5)
-    for axes, methods in panels:
-        for label, look in methods.items():
-            own = table[table["method"] == label]
-            for _, seed in own.groupby("run"):
-                axes.plot(seed["epoch"], seed[worst], color=look.colour, linewidth=0.7, alpha=0.45)
-            mean = own.groupby("epoch")[[worst, key]].mean()
-            axes.plot(mean[worst], color=look.colour, marker=look.marker, ms=4.5, label=look.name)
-            axes.plot(mean[key], color=look.colour, linestyle=":")
-        axes.set_ylim(0, None)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _labelled(figure, panels, "epoch", metric(key).words)
+    figure, axes, looks = _panel(comparison, table["method"].unique(), height=2.5)
+    for label, look in looks.items():
+        own = table[table["method"] == label]
+        for _, seed in own.groupby("run"):
+            axes.plot(seed["epoch"], seed[worst], color=look.colour, linewidth=0.7, alpha=0.45)
+        mean = own.groupby("epoch")[[worst, key]].mean()
+        axes.plot(mean[worst], color=look.colour, marker=look.marker, ms=4.5, label=label)
+        axes.plot(mean[key], color=look.colour, linestyle=":")
+    axes.set_ylim(0, None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _labelled(figure, axes, "epoch", metric(key).words)
 
 
-def _first(names: Iterable[str], having: Collection[str] | pd.DataFrame) -> str:
+def _first(names: Iterable[str], having: set[str] | pd.DataFrame) -> str:
     return next((name for name in names if name in having), "")
 
 
 class _Look(NamedTuple):
-    name: str
     colour: str
     marker: str
     line: str
 
 
-_Panels = list[tuple[Axes, dict[str, _Look]]]
-
-
-def _panels(comparison: Comparison, labels: Iterable[str], height: float, share: bool = True) -> tuple[Figure, _Panels]:
-    """Return a figure with the look of these methods by label: one panel, or one per forget loss if there are many."""
-    shown, all_methods = set(labels), comparison.methods
-    split = len(all_methods) > len(_MARKERS) and len({method.family for method in all_methods}) > 1
-    names = {method: method.variant if split else method.label for method in all_methods}
-    # A variant looks the same in every panel and picture.
-    colour = colours(names.values())
+def _panel(comparison: Comparison, labels: Iterable[str], height: float) -> tuple[Figure, Axes, dict[str, _Look]]:
+    """Return a figure, its axes, and the look of these methods by label; a method looks the same in every picture."""
+    shown, colour = set(labels), colours(method.label for method in comparison.methods)
     if len(colour) > 2 * len(_MARKERS):
-        raise MissingDataError(f"{len(all_methods)} methods are too many to tell apart: name fewer of them")
+        raise MissingDataError(f"{len(colour)} methods are too many to tell apart: name fewer of them")
     looks = {
-        name: _Look(name, colour[name], _MARKERS[place % len(_MARKERS)], _LINES[place % len(_LINES)])
-        for place, name in enumerate(colour)
+        label: _Look(colour[label], _MARKERS[place % len(_MARKERS)], _LINES[place % len(_LINES)])
+        for place, label in enumerate(colour)
     }
-    groups: dict[str, dict[str, _Look]] = {}
-    for method in sorted(all_methods, key=lambda it: list(looks).index(names[it])):
-        if method.label in shown:
-            groups.setdefault(method.family if split else "", {})[method.label] = looks[names[method]]
-    columns = min(2, len(groups))
-    rows = math.ceil(len(groups) / columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, height * rows + 0.7), dpi=200, layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flatten()
-        for axes, title in zip(grid, groups, strict=False):
-            axes.set_title(title, fontweight="bold")
-            axes.tick_params(labelbottom=True)
-        for axes in grid[len(groups) :]:
-            axes.remove()
-    return figure, list(zip(grid, groups.values(), strict=False))
+        figure = Figure(figsize=(_WIDTH, height + 0.7), dpi=200, layout="constrained")
+        axes = figure.subplots()
+    return figure, axes, {label: look for label, look in looks.items() if label in shown}
 
 
-def _labelled(figure: Figure, panels: _Panels, across: str, up: str) -> Figure:
-    """Name the axes, the vertical one above the panels where it is read without a turn, and put one legend below."""
-    named = [axes.get_legend_handles_labels() for axes, _ in panels]
-    entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
+def _labelled(figure: Figure, axes: Axes, across: str, up: str) -> Figure:
+    """Name the axes, the vertical one above the panel where it is read without a turn, and put the legend below."""
+    handles, labels = axes.get_legend_handles_labels()
     with rc_context(STYLE):
         figure.suptitle(up, x=0.01, ha="left", fontsize=9.5)
-        panels[(len(panels) - 1) // 2 * 2][0].set_xlabel(across, loc="left")
-        columns = min(2 if max(map(len, entries)) <= 26 else 1, len(entries))
-        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+        axes.set_xlabel(across, loc="left")
+        columns = min(2 if max(map(len, labels)) <= 26 else 1, len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure

@@ -1,0 +1,99 @@
+"""Files of others are data, and may be damaged: what is read from them is checked here, where it enters."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import pandas as pd
+
+from baldro_ext.tools.compare.errors import BrokenFileError
+
+_PUBLISHED = ["method", "metric", "value", "seed", "source"]
+
+
+def read(path: Path) -> bytes | None:
+    """Return the content of a file, or `None` where nothing has this name.
+
+    Raises:
+        OSError: It cannot be read, as a broken link or a folder.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise
+        return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one where nothing has this name.
+
+    Raises:
+        BrokenFileError: The file holds something else.
+        OSError: It cannot be read.
+    """
+    text = read(path)
+    try:
+        content = {} if text is None else json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"{reprlib.repr(content)} where a mapping belongs")
+    except (ValueError, RecursionError) as error:  # json's own error tells line and column
+        raise BrokenFileError(
+            f"{path} is not valid JSON ({error}), probably because the job was stopped while writing it: "
+            "evaluate again with eval.tofu.overwrite=true or eval.muse.overwrite=true, or leave this run out"
+        ) from None
+    return content
+
+
+def read_published(file: Path | None) -> pd.DataFrame:
+    """Return the numbers of others in a CSV file with columns method, metric, value, and optionally seed and source.
+
+    Raises:
+        BrokenFileError: The file is no such table, or a value is no number.
+    """
+    if file is None:
+        return pd.DataFrame(columns=_PUBLISHED)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise BrokenFileError(f"cannot read {file}: {error}. It needs columns method, metric and value") from None
+    if lacking := [name for name in _PUBLISHED[:3] if name not in table]:
+        raise BrokenFileError(f"{file} has no column {' and '.join(lacking)}: name the columns in its first line")
+    table = table.reindex(columns=_PUBLISHED, fill_value="").map(printable)
+    table["value"] = pd.to_numeric(table["value"], errors="coerce").astype(float)
+    bad = table.index[(table[["method", "metric"]] == "").any(axis=1) | ~table["value"].map(is_number)]
+    if len(bad):
+        raise BrokenFileError(f"{file}, line {bad[0] + 2}: every row needs a method, a metric and a number as value")
+    return table
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+def printable(value: Any) -> str:
+    """Return a value as text without control characters, which steer terminals, and lone surrogates."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(value))
+
+
+def text(value: Any) -> str | None:
+    """Return a value as printable text, and `None` as it is."""
+    return None if value is None else printable(value)
+
+
+def mapping(value: Any) -> dict[Any, Any]:
+    """Return a mapping as it is, and for anything else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """Return a list as it is, and for anything else an empty one."""
+    return value if isinstance(value, list) else []
