@@ -38,7 +38,7 @@ FILES = {
 }
 STUDY = {
     "label": "mine", "trainer": "NPO", "seed": 0, "benchmark": "TOFU", "split": "forget10", "model": "models/target",
-    "retain_logs": None, "lm_eval": ["mmlu"], "training_seconds": 1.5, "versions": {"transformers": "4.51.3"},
+    "retain_logs": None, "lm_eval": ["mmlu"], "versions": {"transformers": "4.51.3"},
 }  # fmt: skip
 DEEP = 2_000
 WRITTEN: dict[str, bytes] = {

@@ -46,7 +46,7 @@ def test_a_sweep_is_read_as_its_methods(comparison: Comparison, trained: list[Pa
     for run in comparison.runs:
         assert (run.seed, run.facts["model before unlearning"], run.facts["forget split"]) == (0, MODEL, "forget10")
         assert (run.facts["evaluated split"], run.facts["retain logs"]) == ("forget10", "none")
-    assert comparison["BalDRO_DV"].runs[0].base == "NPO"
+    assert comparison["BalDRO_DV"].base == "NPO"
     assert comparison.mixed == ()
 
 

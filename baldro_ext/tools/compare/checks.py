@@ -48,17 +48,16 @@ def unknown(runs: Iterable[RunResult]) -> list[str]:
 
 def unfair(runs: Sequence[RunResult]) -> list[str]:
     """Return which runs the accumulation steps scaled, if BalDRO, which they do not scale, is among the runs."""
-    if not any((run.handler or "").startswith("BalDRO") for run in runs):
+    if not any(run.settings.get("handler", "").startswith("BalDRO") for run in runs):
         return []
-    return [f"{reason} ({names})" for reason, names in by_reason((_unfair(run), run) for run in runs).items()]
-
-
-def _unfair(run: RunResult) -> str:
-    written = run.settings.get("args.gradient_accumulation_steps", "")
-    steps = int(written) if written.isdecimal() and len(written) < 9 else 1
-    if not run.handler or run.settings.get("accumulation") == "averaged":  # as +accumulation=averaged records
-        return ""
-    return unfair_accumulation(run.handler, steps, run.versions.get("transformers")) or ""
+    reasons = []
+    for run in runs:
+        handler, steps = (run.settings.get(key, "") for key in ("handler", "args.gradient_accumulation_steps"))
+        # +accumulation=averaged is recorded so.
+        if handler and steps.isdecimal() and len(steps) < 9 and run.settings.get("accumulation") != "averaged":
+            reason = unfair_accumulation(handler, int(steps), run.versions.get("transformers"))
+            reasons.append((reason or "", run))
+    return [f"{reason} ({names})" for reason, names in by_reason(reasons).items()]
 
 
 def by_reason(runs: Iterable[tuple[str, RunResult]]) -> dict[str, str]:

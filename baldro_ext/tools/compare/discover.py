@@ -49,7 +49,7 @@ def training_of(evaluation: Path) -> Path | None:
     if evaluation.name.startswith("evals") and is_training(evaluation.parent):
         return evaluation.parent
     record, here = read_record(evaluation), working_folder(evaluation)
-    model = record.model if record.raw else f"saves/unlearn/{evaluation.name}"
+    model = record.model if record.config else f"saves/unlearn/{evaluation.name}"
     # The working folder may have been moved since, so the place of the evaluation comes first.
     places = [start / model for start in (here, record.working_folder) if start and model]
     return next((Path(os.path.normpath(it)) for it in places if os.path.isdir(it) and is_training(it)), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import re
 import shlex
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.reading import mapping, printable, read, sequence
 
-_RESOLVER = re.compile(r"\$\{[^${}]*:")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_DEEPEST = 4  # references that lead to references
 _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),\$\{(\w+)\}\}")
 
 
@@ -25,20 +23,21 @@ _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),\$\{(\w+)\}\}")
 class HydraRecord:
     """What Hydra wrote into `.hydra` for one training or evaluation; empty where nothing was recorded."""
 
-    raw: dict[Any, Any]  # the configuration, with Hydra's own below `hydra`; interpolations as they are written
-    # Without interpolations that call a resolver: a file of somebody else must not read this machine's environment.
-    config: DictConfig
+    config: dict[Any, Any]  # as it is written, with Hydra's own below `hydra`
 
     def get(self, *keys: str) -> str | None:
-        """Return the first value that is not null, missing or impossible to resolve; keys are dotted."""
-        for key in keys:
-            try:
-                value = OmegaConf.select(self.config, key)
-            except (OmegaConfBaseException, RecursionError):  # the latter: interpolations in a circle
-                continue
-            if value is not None:
-                return printable(value)
-        return None
+        """Return the first value that is known and not null; keys are dotted.
+
+        References to other keys are followed, but no resolver is called: a file of somebody else must not read this
+        machine's environment.
+        """
+        return next((value for key in keys if (value := self._value(key, _DEEPEST)) is not None), None)
+
+    def _value(self, key: str, depth: int) -> str | None:
+        value = functools.reduce(lambda node, part: mapping(node).get(part), key.split("."), self.config)
+        if isinstance(value, str) and depth:
+            value = _REFERENCE.sub(lambda it: self._value(it[1], depth - 1) or it[0], value)
+        return None if value is None or "${" in str(value) else printable(value)
 
     @property
     def working_folder(self) -> Path | None:
@@ -57,7 +56,8 @@ class HydraRecord:
     @property
     def overrides(self) -> list[str]:
         """What was typed behind the command."""
-        return [printable(it) for it in sequence(mapping(mapping(self.raw.get("hydra")).get("overrides")).get("task"))]
+        hydra = mapping(self.config.get("hydra"))
+        return [printable(it) for it in sequence(mapping(hydra.get("overrides")).get("task"))]
 
     @property
     def command(self) -> str | None:
@@ -67,52 +67,39 @@ class HydraRecord:
 
     def retain_logs(self, benchmark: str) -> str | None:
         """Return the path of the retain model's evaluation, also where `${baldro.retain_logs:...}` looked for it."""
-        resolver = _RETAIN_LOGS.fullmatch(str(self.raw.get("retain_logs_path")))
+        resolver = _RETAIN_LOGS.fullmatch(str(self.config.get("retain_logs_path")))
         if resolver is None:
             return self.get(f"eval.{benchmark.lower()}.retain_logs_path", "retain_logs_path")
         name, split = resolver[1], self.get(resolver[2])
         return f"saves/eval/{name}_{self.get('hydra.runtime.choices.model')}_{split}/{name.upper()}_EVAL.json"
 
 
-@functools.cache  # parsing takes a tenth of a second; `find_runs` forgets what it read before
+@functools.cache  # parsing takes a tenth of a second; `find_runs` forgets what was read before
 def read_record(folder: Path | None) -> HydraRecord:
     """Return the record of an output folder.
 
     Raises:
-        BrokenFileError: The record cannot be read.
-        OSError: Likewise.
+        BrokenFileError: The record holds something else.
+        OSError: It cannot be read.
     """
-    raw = _load(folder / ".hydra" / "config.yaml") if folder else {}
-    if folder and raw:
-        raw["hydra"] = _load(folder / ".hydra" / "hydra.yaml").get("hydra")
-    return HydraRecord(raw, OmegaConf.create(_without_resolvers(raw)))
-
-
-def _without_resolvers(node: Any) -> Any:
-    """Return plain data in which each value that calls a resolver is missing."""
-    if isinstance(node, dict):
-        return {key: _without_resolvers(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_resolvers(value) for value in node]
-    return "???" if isinstance(node, str) and _RESOLVER.search(node) else node
+    config = _load(folder / ".hydra" / "config.yaml") if folder else {}
+    if folder and config:
+        config["hydra"] = _load(folder / ".hydra" / "hydra.yaml").get("hydra")
+    return HydraRecord(config)
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    """Return a YAML file as plain data; empty where nothing has this name."""
+    """Return the mapping in a YAML file; empty where nothing has this name."""
     content = read(path)
     if content is None:
         return {}
     try:
-        text = content.decode()
         # A few lines with aliases can stand for gigabytes.
-        if "&" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise yaml.YAMLError("it has aliases, which Hydra does not write")
-        data = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-        # An empty file, or a line of text, which OmegaConf takes for a key.
-        if not isinstance(data, dict) or all(it is None for it in data.values()):
-            raise yaml.YAMLError("it holds no configuration")
-        OmegaConf.create(_without_resolvers(data))
+        if b"&" in content and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)):
+            raise ValueError("it has aliases, which Hydra does not write")
+        if not (data := mapping(yaml.safe_load(content))):
+            raise ValueError("it holds no configuration")
         return data
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:  # TypeError: a key that is a mapping
         reason = " ".join(str(error).split())
         raise BrokenFileError(f"cannot read {path}: {reason}. Leave this run out, or delete the file") from None

@@ -32,6 +32,11 @@ class Method:
         return self.runs[0].trainer or self.label
 
     @property
+    def base(self) -> str:
+        """The forget loss of a BalDRO trainer, or else the trainer."""
+        return self.runs[0].settings.get("method_args.base") or self.trainer
+
+    @property
     def grid(self) -> str:
         """Its label without learning rate and number of epochs, which methods of one grid have in common."""
         return _RATE_OR_EPOCHS.sub("", self.label)
@@ -100,7 +105,7 @@ def by_grid(methods: Sequence[Method]) -> list[Method]:
 
 def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:
     """Sort methods by forget loss, the plain trainer before its variants, and the loss of `first` first."""
-    losses = {method.label: method.runs[0].base or method.trainer for method in methods}
+    losses = {method.label: method.base for method in methods}
     order = [losses.get(first or ""), *losses.values()]
     return sorted(methods, key=lambda it: (order.index(losses[it.label]), it.is_robust))
 
@@ -117,20 +122,27 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
     """
     labels = [method.label for method in methods]
     if wanted == OWN_BASE and OWN_BASE not in labels:
-        offered = {it: _named(methods, it.runs[0].base or "") for it in methods if it.is_robust}
+        offered = {
+            it: [other for other in _named(methods, it.base) if other is not it] for it in methods if it.is_robust
+        }
     else:
-        chosen = _named(methods, wanted or "NPO")
+        plain = [method.grid for method in methods if not method.is_robust]
+        chosen = _named(methods, wanted or "NPO") or _named(methods, "" if wanted or not plain else plain[0])
         if wanted and not chosen:
             raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
-        plain = [method for method in methods if not method.is_robust]
-        chosen = chosen or [method for method in plain if method.grid == plain[0].grid]
         if not chosen:
             return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
         offered = {method: chosen for method in methods if method not in chosen}
-    partners = {method.label: _partner(method, others) for method, others in offered.items()}
-    alone = [label for label, partner in partners.items() if partner is None]
-    remarks = [f"no baseline for {', '.join(alone)}: no run of its base, or none with its learning rate"]
-    return {label: partner for label, partner in partners.items() if partner}, remarks if alone else []
+    pairs, alone = {}, []
+    for method, others in offered.items():
+        # Of several learning rates, its own.
+        same = [it for it in others if len(others) == 1 or it.runs[0].learning_rate == method.runs[0].learning_rate]
+        if len(same) == 1:
+            pairs[method.label] = same[0].label
+        else:
+            alone.append(method.label)
+    remark = f"no baseline for {', '.join(alone)}: no run of its base, or none with its learning rate"
+    return pairs, [remark] if alone else []
 
 
 def _named(methods: Sequence[Method], name: str) -> list[Method]:
@@ -138,10 +150,3 @@ def _named(methods: Sequence[Method], name: str) -> list[Method]:
     by_key = ([it for it in methods if getattr(it, key) == name] for key in ("label", "grid", "trainer"))
     found: list[Method] = next(filter(None, by_key), [])
     return found if len({it.grid for it in found}) == 1 else []
-
-
-def _partner(method: Method, baseline: Sequence[Method]) -> str | None:
-    """Return the label of the baseline; of several learning rates the one with the method's own."""
-    rate = method.runs[0].learning_rate
-    labels = [it.label for it in baseline if len(baseline) == 1 or it.runs[0].learning_rate == rate]
-    return labels[0] if len(labels) == 1 else None

@@ -19,8 +19,6 @@ from baldro_ext.tools.compare.hydra_record import HydraRecord, read_record
 from baldro_ext.tools.compare.reading import is_number, mapping, printable, read_json, sequence, text
 from baldro_ext.tools.files import sha256
 
-_NONE = "none"  # known to be absent, while `None` is unknown
-
 
 @dataclass(frozen=True)
 class RunResult:
@@ -31,17 +29,14 @@ class RunResult:
     unfinished: str  # why there is none
     checkpoints: dict[float, Evaluation]  # evaluations during training, by epoch
     label: str | None  # method name in study.json
-    trainer: str | None  # name given as `trainer=`
-    handler: str | None  # its class
-    base: str | None  # the forget loss of a BalDRO trainer
+    trainer: str | None  # name given as `trainer=`, or else its class
     seed: int | None  # of the training
+    learning_rate: float | None
     model: str | None  # name or path of the evaluated model
     facts: dict[str, str | None]  # by name, what must be equal to compare runs
     settings: dict[str, str]  # the trainer's, by dotted key, without what does not change the trained model
     overridden: frozenset[str]  # those that were set on the command line
     commands: tuple[str, ...]  # as typed in the working folder
-    learning_rate: float | None
-    training_seconds: float | None
     versions: dict[str, str]  # by package
 
     @property
@@ -59,56 +54,35 @@ def read_run(training: Path | None, evaluated: Path | None) -> RunResult:
     """Read a run, by its folders, from what `src/train.py`, `src/eval.py` and `baldro run` wrote.
 
     Raises:
-        BrokenFileError: A file cannot be read, or the seed is not a whole number.
+        BrokenFileError: A file holds something else, or the seed is not a whole number.
         OSError: A file cannot be read.
     """
     record, evaluating = read_record(training), read_record(evaluated)
     folder = training or evaluated or Path()
     study = read_json((evaluated or folder) / "study.json")
     evaluation, unfinished, checkpoints = _evaluations(folder, evaluated)
-    handler = record.get("trainer.handler")
+    settings = _flat(mapping(record.config.get("trainer")))
     # save_pretrained notes the version in a model's config.json.
     noted = read_json(folder / "config.json").get("transformers_version")
     versions = {"transformers": noted} | mapping(study.get("versions"))
-    seed, seconds = study.get("seed"), study.get("training_seconds")
-    facts = _facts(record, evaluating, study, evaluation, working_folder(evaluated or folder))
+    seed = record.get("trainer.args.seed") if study.get("seed") is None else study["seed"]
+    trainer = text(study.get("trainer")) or record.get("hydra.runtime.choices.trainer", "trainer.handler")
     return RunResult(
         training=training,
         evaluation=evaluation,
         unfinished=unfinished,
         checkpoints=checkpoints,
         label=text(study.get("label")),
-        trainer=text(study.get("trainer")) or record.get("hydra.runtime.choices.trainer") or handler,
-        handler=handler,
-        base=record.get("trainer.method_args.base"),
-        seed=_whole(record.get("trainer.args.seed") if seed is None else seed, folder),
+        trainer=trainer,
+        seed=_whole(seed, folder),
+        learning_rate=_learning_rate(settings, study),
         model=evaluating.model,
-        facts=facts,
-        settings=_flat(mapping(record.raw.get("trainer"))),
+        facts=_facts(record, evaluating, study, evaluation, working_folder(evaluated or folder)),
+        settings=settings,
         overridden=frozenset(it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in record.overrides),
         commands=tuple(it.command for it in (record, evaluating) if it.command),
-        learning_rate=_learning_rate(record, study),
-        training_seconds=seconds if is_number(seconds) else None,
         versions={printable(name): printable(version) for name, version in versions.items() if version is not None},
     )
-
-
-def _whole(seed: Any, folder: Path) -> int | None:
-    try:
-        return None if seed is None else int(np.int64(str(seed)))
-    except (ValueError, OverflowError):
-        told = f"{folder}: the seed {reprlib.repr(seed)} is not a whole number of 64 bits: leave this run out"
-        raise BrokenFileError(told) from None
-
-
-def _learning_rate(record: HydraRecord, study: Mapping[str, Any]) -> float | None:
-    """Return the rate in Hydra's record, or where that is gone the one among the overrides of `study.json`."""
-    typed = [str(it).lstrip("+") for key in ("common", "overrides") for it in sequence(study.get(key))]
-    values = [it.partition("=")[2] for it in typed if it.startswith("trainer.args.learning_rate=")]
-    try:
-        return float(record.get("trainer.args.learning_rate") or values[-1])
-    except (IndexError, ValueError):
-        return None
 
 
 def _evaluations(folder: Path, evaluated: Path | None) -> tuple[Evaluation, str, dict[float, Evaluation]]:
@@ -143,11 +117,29 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def _whole(seed: Any, folder: Path) -> int | None:
+    try:
+        return None if seed is None else int(np.int64(str(seed)))
+    except (ValueError, OverflowError):
+        told = f"{folder}: the seed {reprlib.repr(seed)} is not a whole number of 64 bits: leave this run out"
+        raise BrokenFileError(told) from None
+
+
+def _learning_rate(settings: Mapping[str, str], study: Mapping[str, Any]) -> float | None:
+    """Return the rate of the settings, or where they are gone the one among the overrides of `study.json`."""
+    typed = [str(it).lstrip("+") for key in ("common", "overrides") for it in sequence(study.get(key))]
+    values = [it.partition("=")[2] for it in typed if it.startswith("trainer.args.learning_rate=")]
+    try:
+        return float(settings.get("args.learning_rate") or values[-1])
+    except (IndexError, ValueError):
+        return None
+
+
 def _facts(
     record: HydraRecord, evaluating: HydraRecord, study: Mapping[str, Any], final: Evaluation, here: Path
 ) -> dict[str, str | None]:
     """Return the facts from Hydra's records; some are in `study.json` too, which is there without the training."""
-    evaluating = evaluating if evaluating.raw else record  # a training without a separate evaluation evaluates, too
+    evaluating = evaluating if evaluating.config else record  # a training without a separate evaluation evaluates, too
     before, tasks = record.model, sequence(study.get("lm_eval"))
     if before and record.get("mode") == "relearn":  # what was relearned had been unlearned
         before = read_record(here / before).model
@@ -159,7 +151,7 @@ def _facts(
         "evaluated split": evaluating.get("eval.tofu.forget_split", "eval.muse.data_split"),
         "holdout split": evaluating.get("eval.tofu.holdout_split"),
         "question key": evaluating.get("eval.tofu.question_key"),
-        "retain logs": _retain_logs(evaluating, final, here) if evaluating.raw else None,
+        "retain logs": _retain_logs(evaluating, final, here) if evaluating.config else None,
         "lm-eval tasks": evaluating.get("eval.lm_eval.tasks") or (printable(tasks) if tasks else None),
     }
 
@@ -169,6 +161,6 @@ def _retain_logs(evaluating: HydraRecord, final: Evaluation, here: Path) -> str:
     written = evaluating.retain_logs(final.benchmark or "TOFU")
     starts = (here, evaluating.working_folder)
     file = next((start / written for start in starts if written and start and os.path.isfile(start / written)), None)
-    if file is None or written is None:
-        return f"{written} (no longer there)" if written and "forget_quality" in final.aggregates else _NONE
+    if file is None:
+        return f"{written} (no longer there)" if written and "forget_quality" in final.aggregates else "none"
     return f"{file.name} of {file.parent.name} (sha256 {sha256(file.read_bytes())[:12]})"
