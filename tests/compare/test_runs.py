@@ -12,12 +12,12 @@ from baldro_ext.tools.compare import compare
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.methods import group
-from baldro_ext.tools.compare.run import RunResult, read_run
+from baldro_ext.tools.compare.run import Run
 from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation
 
 
-def read(*folders: Path) -> list[RunResult]:
-    return [read_run(*run) for run in find_runs(folders)]
+def read(*folders: Path) -> list[Run]:
+    return [Run(*run) for run in find_runs(folders)]
 
 
 def methods(workspace: Workspace) -> dict[str, list[int | None]]:

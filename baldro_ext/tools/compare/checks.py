@@ -6,7 +6,7 @@ from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.methods import Method
-from baldro_ext.tools.compare.run import RunResult
+from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.fairness import unfair_accumulation
 
 _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
@@ -35,18 +35,18 @@ def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
     return lines
 
 
-def versions(runs: Sequence[RunResult]) -> list[str]:
+def versions(runs: Sequence[Run]) -> list[str]:
     """Return the packages that runs used in several versions: no reason to refuse, but to know."""
     return [f"runs used different versions of {line}" for line in _differences((run, run.versions) for run in runs)]
 
 
-def unknown(runs: Iterable[RunResult]) -> list[str]:
+def unknown(runs: Iterable[Run]) -> list[str]:
     """Return which facts are unknown for which runs, so that they could not be checked."""
     missing = ((", ".join(name for name in _TO_KNOW if run.facts[name] is None), run) for run in runs)
     return [f"not checked, because unknown for {names}: {facts}" for facts, names in by_reason(missing).items()]
 
 
-def unfair(runs: Sequence[RunResult]) -> list[str]:
+def unfair(runs: Sequence[Run]) -> list[str]:
     """Return which runs the accumulation steps scaled, if BalDRO, which they do not scale, is among the runs."""
     if not any(run.settings.get("handler", "").startswith("BalDRO") for run in runs):
         return []
@@ -60,7 +60,7 @@ def unfair(runs: Sequence[RunResult]) -> list[str]:
     return [f"{reason} ({names})" for reason, names in by_reason(reasons).items()]
 
 
-def by_reason(runs: Iterable[tuple[str, RunResult]]) -> dict[str, str]:
+def by_reason(runs: Iterable[tuple[str, Run]]) -> dict[str, str]:
     """Return the names of the runs by each reason that is not empty, long lists cut short."""
     names: dict[str, list[str]] = {}
     for reason, run in runs:
@@ -69,7 +69,7 @@ def by_reason(runs: Iterable[tuple[str, RunResult]]) -> dict[str, str]:
     return {reason: shortened(them, 6) for reason, them in names.items()}
 
 
-def _differences(runs: Iterable[tuple[RunResult, Mapping[str, Hashable]]]) -> list[str]:
+def _differences(runs: Iterable[tuple[Run, Mapping[str, Hashable]]]) -> list[str]:
     """Return each name with its values and the runs that have them, where two values that are not `None` differ."""
     having: dict[str, dict[Hashable, list[str]]] = {}
     for run, values in runs:

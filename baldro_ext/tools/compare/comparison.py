@@ -20,8 +20,8 @@ from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, chosen, default_metrics
-from baldro_ext.tools.compare.reading import read_published
-from baldro_ext.tools.compare.run import RunResult, read_run
+from baldro_ext.tools.compare.records import read_published
+from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.compare.statistics import interval, paired
 from baldro_ext.tools.files import sha256
 
@@ -53,7 +53,7 @@ class Comparison:
         return next(method for method in self.methods if method.label == label)
 
     @property
-    def runs(self) -> list[RunResult]:
+    def runs(self) -> list[Run]:
         """All runs, by method."""
         return [run for method in self.methods for run in method.runs]
 
@@ -123,7 +123,7 @@ def compare(
     if not 0 < worst_share <= 1:
         raise NothingToCompareError(f"--worst-share {worst_share:g} is not a share: use one in (0, 1], such as 0.1")
     try:
-        found = [read_run(*run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
+        found = [Run(*run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
     except OSError as error:
         raise BrokenFileError(
             f"cannot read {error.filename}: {error.strerror}. Leave this run out, or make it a file that you may read"
@@ -178,7 +178,7 @@ def compare(
     return dataclasses.replace(comparison, fronts=fronts(comparison, baseline, levels, utility, left))
 
 
-def _without_references(runs: Sequence[RunResult]) -> tuple[list[RunResult], dict[str, Evaluation]]:
+def _without_references(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Evaluation]]:
     """Return the runs without the model before unlearning and the retain model, and the evaluations of those two."""
     trained = [run for run in runs if run.training]
     starts = {run.facts["model before unlearning"] for run in trained} - {None}

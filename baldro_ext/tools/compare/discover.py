@@ -9,25 +9,27 @@ from pathlib import Path
 
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import checkpoint_step, is_evaluation
-from baldro_ext.tools.compare.hydra_record import read_record
+from baldro_ext.tools.compare.records import lookup, read_config
 
-Folders = tuple[Path | None, Path | None]
-"""Training and final evaluation, such as saves/unlearn/NPO and saves/eval/NPO; at least one of them is known."""
+MODEL = "model.model_args.pretrained_model_name_or_path"
 
 
-def find_runs(arguments: Sequence[str | Path]) -> list[Folders]:
-    """Return the runs that the arguments name: their folders, folders that hold many, or patterns.
+def find_runs(arguments: Sequence[str | Path]) -> list[tuple[Path | None, Path | None]]:
+    """Return training and final evaluation of each run that the arguments name; at least one of them is known.
 
     A training is completed by the evaluation of its model, and an evaluation by the training of its model.
+
+    Args:
+        arguments: Folders of trainings or evaluations, folders that hold many, or patterns.
 
     Raises:
         NothingToCompareError: An argument names nothing, or no run.
         MixedRunsError: A training has several evaluations, and none has its name.
     """
-    read_record.cache_clear()
+    read_config.cache_clear()
     folders = dict.fromkeys(folder for argument in arguments for folder in _results(str(argument)))
     trainings = {folder: folder if is_training(folder) else training_of(folder) for folder in folders}
-    runs: dict[Path, Folders] = {}
+    runs: dict[Path, tuple[Path | None, Path | None]] = {}
     for folder, training in trainings.items():
         if training is None:
             runs[folder] = None, folder
@@ -48,16 +50,22 @@ def training_of(evaluation: Path) -> Path | None:
     """Return the training whose model an evaluation is of, or `None`."""
     if evaluation.name.startswith("evals") and is_training(evaluation.parent):
         return evaluation.parent
-    record, here = read_record(evaluation), working_folder(evaluation)
-    model = record.model if record.config else f"saves/unlearn/{evaluation.name}"
-    # The working folder may have been moved since, so the place of the evaluation comes first.
-    places = [start / model for start in (here, record.working_folder) if start and model]
-    return next((Path(os.path.normpath(it)) for it in places if os.path.isdir(it) and is_training(it)), None)
+    config = read_config(evaluation)
+    model = lookup(config, MODEL) if config else f"saves/unlearn/{evaluation.name}"
+    training = model and located(model, evaluation, config)
+    return Path(os.path.normpath(training)) if training and is_training(training) else None
 
 
-def working_folder(result: Path) -> Path:
-    """Return the folder in which the command was typed, `<it>/saves/<mode>/<task>` being the result."""
-    return result.parent.parent.parent
+def located(path: str, result: Path, config: dict[str, object]) -> Path | None:
+    """Return where a path below the working folder of a result's command is now, or `None`.
+
+    Results are in `<working folder>/saves`; both may have been moved together since the command was typed.
+    """
+    saves = [it.parent for it in result.parents if it.name == "saves"]
+    typed = lookup(config, "hydra.runtime.cwd")
+    starts = [*saves, *([Path(typed)] if typed else [])]
+    inside = os.path.relpath(path, typed) if typed and Path(path).is_relative_to(typed) else path
+    return next((start / inside for start in starts if os.path.exists(start / inside)), None)
 
 
 def _evaluations_of(training: Path) -> list[Path]:

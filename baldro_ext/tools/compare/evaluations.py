@@ -15,7 +15,7 @@ import pandas as pd
 from baldro_ext.balance import forget_balance
 from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.metrics import metric
-from baldro_ext.tools.compare.reading import is_number, mapping, printable, read_json
+from baldro_ext.tools.compare.records import is_number, mapping, printable, read_json
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def _samples(entry: dict[str, Any]) -> pd.Series | None:
     aggregate tells which of them the metric is about.
     """
     aggregate, rows = entry.get("agg_value"), mapping(entry.get("value_by_index"))
-    table = pd.DataFrame.from_dict({index: row for index, row in rows.items() if isinstance(row, dict)}, orient="index")
     if not is_number(aggregate):
         return None
-    for _, column in table.items():
-        values = column[column.map(is_number)].astype(float)
+    table = pd.DataFrame.from_dict({index: row for index, row in rows.items() if isinstance(row, dict)}, orient="index")
+    for name in table:
+        values = table[name][table[name].map(is_number)].astype(float)
         if len(values) and math.isclose(values.mean(), aggregate, rel_tol=1e-5, abs_tol=1e-9):
             return values
     return None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from baldro_ext.suggest import known
 from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
-from baldro_ext.tools.compare.reading import printable
-from baldro_ext.tools.compare.run import RunResult
+from baldro_ext.tools.compare.records import printable
+from baldro_ext.tools.compare.run import Run
 
 RATE_AND_EPOCHS = ("args.learning_rate", "args.num_train_epochs")
 """Settings in which the runs of one grid differ, besides the seed."""
@@ -24,7 +24,7 @@ class Method:
     """A method, with one run per seed."""
 
     label: str  # in tables and pictures
-    runs: tuple[RunResult, ...]  # by seed
+    runs: tuple[Run, ...]  # by seed
 
     @property
     def trainer(self) -> str:
@@ -47,7 +47,7 @@ class Method:
         return self.trainer.startswith("BalDRO")
 
 
-def group(runs: Sequence[RunResult]) -> list[Method]:
+def group(runs: Sequence[Run]) -> list[Method]:
     """Return the methods, in the order of the runs.
 
     A method is named by `study.json`; without it by the trainer, and by the settings that differ both from the
@@ -57,7 +57,7 @@ def group(runs: Sequence[RunResult]) -> list[Method]:
     Raises:
         MixedRunsError: A method has the same seed twice, which would count as two independent runs.
     """
-    methods: dict[str, dict[int | None, RunResult]] = {}
+    methods: dict[str, dict[int | None, Run]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
         twin = methods.setdefault(label, {}).setdefault(run.seed, run)
         if twin is not run:
@@ -72,7 +72,7 @@ def group(runs: Sequence[RunResult]) -> list[Method]:
     ]
 
 
-def _labels(runs: Sequence[RunResult]) -> list[str]:
+def _labels(runs: Sequence[Run]) -> list[str]:
     """Return the label of each run."""
     recorded = [run for run in runs if run.settings]
     keys = sorted({key for run in recorded for key in run.settings})
@@ -97,7 +97,7 @@ def _labels(runs: Sequence[RunResult]) -> list[str]:
 
 def by_grid(methods: Sequence[Method]) -> list[Method]:
     """Return one method per grid, with the runs of all its learning rates and numbers of epochs."""
-    grids: dict[str, tuple[RunResult, ...]] = {}
+    grids: dict[str, tuple[Run, ...]] = {}
     for method in methods:
         grids[method.grid] = (*grids.get(method.grid, ()), *method.runs)
     return [Method(grid, runs) for grid, runs in grids.items()]
