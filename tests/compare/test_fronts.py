@@ -229,6 +229,38 @@ def test_chosen_levels_are_reached_by_the_baseline(on_a_grid: Comparison) -> Non
     assert (on_a_grid.fronts.comparison.summary.xs("NPO", level="method")["n"] == 3).all()
 
 
+def test_levels_are_chosen_along_the_fronts_of_all_methods(workspace: Workspace) -> None:
+    for rate, utility in ((1e-5, 0.93), (2e-5, 0.71)):
+        measured(workspace, "NPO", rate, 0, utility, 0.3 + rate)  # its front is the first of the two
+        measured(workspace, "BalDRO_DV", rate, 0, utility - 0.1, utility)
+    assert at_levels(workspace, ())[1].levels == (0.75, 0.8, 0.85, 0.9)
+
+
+def test_levels_that_differ_by_less_than_a_hundredth_are_not_chosen(workspace: Workspace) -> None:
+    for rate, utility in ((1e-5, 0.8549), (2e-5, 0.8512)):
+        measured(workspace, "NPO", rate, 0, utility, utility)
+    assert at_levels(workspace, ())[1].levels == (0.854,)
+
+
+@pytest.mark.parametrize(("left", "before", "told"), [
+    (0.9, 0.98, "0.9 of the 0.98 before"),
+    (0.5, 0.98, ""),
+    (0.3, 0.35, "0.3 of the 0.35 before"),
+    (0.9, None, "0.9 of the 1 that is possible"),
+    (0.3, None, ""),
+])  # fmt: skip
+def test_it_is_said_where_little_was_forgotten(
+    workspace: Workspace, left: float, before: float | None, told: str
+) -> None:
+    for trainer in ("NPO", "BalDRO_DV"):
+        measured(workspace, trainer, 1e-5, 0, 0.6, left)
+    if before is not None:
+        folder = workspace.unlearn / "NPO1e-05_0/checkpoint-0/evals"
+        write_evaluation(folder, {}, {"model_utility": 0.6, "extraction_strength": before})
+    notes = [note for note in at_levels(workspace, [0.6])[0].notes if note.startswith("LITTLE FORGOTTEN")]
+    assert [told in note and "higher learning rates" in note for note in notes] == [True] * bool(told)
+
+
 def test_a_single_learning_rate_is_compared_with_the_same_one_of_the_baseline(on_a_grid: Comparison) -> None:
     assert on_a_grid.baselines["BalDRO_DV learning_rate=2e-05"] == "NPO learning_rate=2e-05"
     assert "than NPO with the same learning rate" in text(on_a_grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM
 
 ABSENT = "-"
 _FEW_SEEDS = 6  # from here on all of them agree by chance in less than one case of twenty
-_TITLE = 20  # characters of a line of a column's title in a terminal
+_TITLE = 20  # characters of a line of a column's title in a terminal, but for longer words
 _SMALLEST_LOG10 = math.log10(5e-324)  # smaller p-values are rounded to 0
 
 
@@ -139,13 +140,12 @@ def text(comparison: Comparison, width: int = 120) -> str:
 
 def _blocks(table: pd.DataFrame, width: int) -> str:
     """Return a table as text, the columns that do not fit in further blocks below, each with the names of the rows."""
-    titles = [textwrap.fill(title, _TITLE, break_long_words=False, break_on_hyphens=False) for title in table.columns]
-    table, blocks = table.set_axis(titles, axis="columns"), []
+    titles = [textwrap.fill(re.sub(r" (\S+)$", "\xa0\\1", it), _TITLE, break_long_words=False) for it in table.columns]
+    table, blocks = table.set_axis([title.replace("\xa0", " ") for title in titles], axis="columns"), []
     while len(table.columns):
         for count in range(len(table.columns), 0, -1):
-            block = str(table.iloc[:, :count].to_markdown(
-                tablefmt="plain", disable_numparse=True, colalign=("left", *["right"] * count)
-            ))  # fmt: skip
+            sides = ("left", *["right"] * count)
+            block = str(table.iloc[:, :count].to_markdown(tablefmt="plain", disable_numparse=True, colalign=sides))
             if max(map(len, block.splitlines())) <= width:
                 break
         blocks.append(block)
