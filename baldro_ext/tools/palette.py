@@ -37,7 +37,7 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
     for name in names:
         variant = re.sub(
             r"^(BalDRO_[^_ ]+)_[A-Z][^_ ]*", r"\1", name
-        )  # without a forget loss: BalDRO_DV_GradDiff_radius
+        )  # without a forget loss, as of ..._GradDiff_radius
         known = max((it for it in METHODS if f"{variant} ".startswith((f"{it} ", f"{it}_"))), key=len, default="")
         if name not in chosen and known and METHODS[known] not in chosen.values():
             chosen[name] = METHODS[known]

@@ -47,7 +47,7 @@ def test_runs_that_differ_are_refused(workspace: Workspace, change: dict[str, An
         of(workspace)
     assert told in str(error.value)
     assert "--allow-mixed" in str(error.value)
-    assert told in of(workspace, allow_mixed=True).mixed
+    assert told in of(workspace, allow_mixed=True).warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_baseline_that_grows_with_the_accumulation_steps_is_called_unfair(
         if version:  # as save_pretrained writes it
             write(workspace.unlearn / trainer / "config.json", {"transformers_version": version})
     comparison = of(workspace)
-    assert [told in line and "unlearn/NPO" in line for line in comparison.unfair] == [True] * bool(told)
+    assert [told in line and "unlearn/NPO" in line for line in comparison.warnings] == [True] * bool(told)
     for written in (text(comparison), markdown(comparison), latex(comparison)):
         assert ("UNFAIR" in written) == bool(told)
 
@@ -119,7 +119,7 @@ def test_a_baseline_that_averages_over_the_accumulation_steps_is_fair(workspace:
         write(workspace.unlearn / trainer / "config.json", {"transformers_version": "4.51.3"})
     record = workspace.unlearn / "NPO/.hydra/config.yaml"
     OmegaConf.save(OmegaConf.merge(OmegaConf.load(record), {"trainer": {"accumulation": "averaged"}}), record)
-    assert not of(workspace).unfair
+    assert not of(workspace).warnings
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_learning_rates_with_other_settings_are_refused(workspace: Workspace) ->
     with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/a1e-05; 0.5 in"):
         at_levels(workspace, [0.5], left="privleak")
     unasked = compare([workspace.unlearn])
-    assert unasked.mixed == ()
+    assert unasked.warnings == ()
     assert "--levels auto" in text(unasked)
 
 

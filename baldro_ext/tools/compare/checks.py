@@ -71,17 +71,14 @@ def by_reason(runs: Iterable[tuple[str, Run]]) -> dict[str, str]:
 
 def _differences(runs: Iterable[tuple[Run, Mapping[str, Hashable]]]) -> list[str]:
     """Return each name with its values and the runs that have them, where two values that are not `None` differ."""
-    having: dict[str, dict[Hashable, list[str]]] = {}
+    having: dict[str, dict[tuple[Hashable, str], list[str]]] = {}
     for run, values in runs:
         for name, value in values.items():
             if value is not None:
-                having.setdefault(name, {}).setdefault(value, []).append(run.name)
+                told = f"{len(value)} ({value[0]} to {value[-1]})" if isinstance(value, tuple) else str(value)
+                having.setdefault(name, {}).setdefault((value, told), []).append(run.name)
     return [
-        f"{name}: " + "; ".join(f"{_short(value)} in {shortened(names, 6)}" for value, names in groups.items())
+        f"{name}: " + "; ".join(f"{told} in {shortened(names, 6)}" for (_, told), names in groups.items())
         for name, groups in having.items()
         if len(groups) > 1
     ]
-
-
-def _short(value: Hashable) -> str:
-    return f"{len(value)} ({value[0]} to {value[-1]})" if isinstance(value, tuple) else str(value)

@@ -42,8 +42,7 @@ class Comparison:
     baselines: dict[str, str]  # by the label of each method that has one
     worst_share: float  # share of the samples that counts as worst
     references: dict[str, Evaluation]  # `BEFORE` and `RETAIN`, as far as they were found
-    mixed: tuple[str, ...]  # differences that make the runs incomparable; empty unless allowed
-    unfair: tuple[str, ...]  # why a method has another step size than its settings say
+    warnings: tuple[str, ...]  # differences that make the runs incomparable or the comparison unfair
     published: pd.DataFrame  # numbers of others: method, seed, metric, value and source
     notes: tuple[str, ...] = ()  # what a reader must know: missing values, unknown facts, versions
     fronts: Fronts | None = None  # the methods at equal utility, if asked for
@@ -168,8 +167,10 @@ def compare(
         baselines=pairs,
         worst_share=worst_share,
         references=references,
-        mixed=tuple(mixed),
-        unfair=tuple(checks.unfair(runs)),
+        warnings=(
+            *(f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in mixed),
+            *(f"UNFAIR: {line}" for line in checks.unfair(runs)),
+        ),
         published=read_published(published),
         notes=(*left_out, *alone, *_missing(methods, final, shown), *checks.unknown(runs), *checks.versions(runs)),
     )

@@ -97,8 +97,7 @@ def gains(comparison: Comparison) -> pd.DataFrame:
 
 def notes(comparison: Comparison, marks: bool = True) -> list[str]:
     """Return what must stand below the tables, with marks or without, the most important first."""
-    lines = [f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in comparison.mixed]
-    lines += [f"UNFAIR: {line}" for line in comparison.unfair]
+    lines = [*comparison.warnings]
     if comparison.intervals:
         lines.append(
             f"[low, high]: over seeds, from {T_INTERVAL_FROM} seeds on the 95% t interval of the mean, otherwise the "

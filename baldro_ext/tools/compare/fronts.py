@@ -86,7 +86,7 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=tuple(metrics), baselines=pairs, intervals=True,
         table=values[["method", "seed", "run", "metric", "value"]], references={},
-        mixed=(), unfair=(), published=comparison.published.iloc[:0], notes=told,
+        warnings=(), published=comparison.published.iloc[:0], notes=told,
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 
 import jinja2
 import pandas as pd
@@ -18,24 +16,24 @@ from baldro_ext.tools.compare import plots
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.formatting import ABSENT, gains, notes, oriented, results
 
-_PICTURES = {
-    "fronts": (
+_PICTURES = {  # the function that draws it, what it shows, how to read it
+    plots.fronts: (
         "What is left at equal utility",
         "Dots are evaluations, thin lines the front of each seed over learning rates and epochs, level where its best "
         "one keeps more utility than asked for; bold lines are their mean where every seed has one. Dotted lines are "
         "the levels of the table.",
     ),
-    "trade_off": (
+    plots.trade_off: (
         "What the worst {share} of the samples keep, against utility",
         "Best is the lower right corner. Large marks are means over seeds, small ones the seeds; where their clouds "
         "overlap, the order of the methods is not settled. Dotted lines go through the baseline.",
     ),
-    "distribution": (
+    plots.distribution: (
         "All samples, before and after",
         "Each curve gives the share of the samples above a value. The shaded band holds the worst {share}: methods "
         "with the same mean can differ there. Samples of all seeds are pooled.",
     ),
-    "curves": (
+    plots.curves: (
         "Worst samples and mean over the training",
         "Solid: mean of the worst {share}; dotted: mean of all samples. Bold lines are means over seeds. The distance "
         "between solid and dotted is the imbalance.",
@@ -57,13 +55,13 @@ class Picture:
 def draw(comparison: Comparison) -> list[Picture]:
     """Return the pictures of a report; at equal utility, the fronts stand in for the trade-off of each rate."""
     share, pictures = f"{100 * comparison.worst_share:g}%", []
-    for name, words in _PICTURES.items():
-        if name == ("trade_off" if comparison.fronts else "fronts"):
+    for plot, words in _PICTURES.items():
+        if plot is (plots.trade_off if comparison.fronts else plots.fronts):
             continue
         title, caption = (text.format(share=share) for text in words)
-        picture = Picture(name, title, caption)
+        picture = Picture(plot.__name__, title, caption)
         try:
-            figure = getattr(plots, name)(comparison)
+            figure = plot(comparison)
             # Without the stamps that would make the files differ each time.
             for kind, stamp in (("png", "Software"), ("pdf", "CreationDate")):
                 with rc_context(plots.STYLE), io.BytesIO() as output:
@@ -82,11 +80,15 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {"table": _table, "base64": lambda image: base64.b64encode(image).decode()}
     environment.globals |= {"main_table": lambda it: oriented(results(it)), "notes": notes, "gains": gains}
+    facts = pd.DataFrame(
+        [run.facts | {f"{it} of the runs": version for it, version in run.versions.items()} for run in comparison.runs]
+    )
+    settings = pd.DataFrame({method.label: method.runs[0].settings for method in comparison.methods}).fillna(ABSENT)
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         pictures=pictures,
-        facts=_facts(comparison),
-        settings=_settings(comparison),
+        facts={name: "; ".join(known.dropna().unique()) for name, known in facts.items() if known.any()},
+        settings=settings[settings.nunique(axis=1) > 1].sort_index(),
         command=command,
         absent=ABSENT,
     )
@@ -95,19 +97,3 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
 def _table(table: pd.DataFrame) -> Markup:
     """Return a table of strings as HTML, every cell escaped, where long names may break after an underscore."""
     return Markup(table.rename_axis(index=None).to_html(border=0).replace("_", "_<wbr>"))
-
-
-def _facts(comparison: Comparison) -> dict[str, str]:
-    """Return the known facts and versions of the runs, all values where they differ, and the versions used here."""
-    table = pd.DataFrame(
-        [run.facts | {f"{it} of the runs": version for it, version in run.versions.items()} for run in comparison.runs]
-    )
-    here = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("pandas", "matplotlib")}
-    return {str(name): "; ".join(known.dropna().unique()) for name, known in table.items() if known.any()} | here
-
-
-def _settings(comparison: Comparison) -> pd.DataFrame:
-    """Return the settings in which methods differ, a column per method."""
-    settings = {method.label: method.runs[0].settings for method in comparison.methods}
-    table = pd.DataFrame({label: pd.Series(it, dtype=object) for label, it in settings.items() if it}).fillna(ABSENT)
-    return table[table.nunique(axis=1) > 1].sort_index()
