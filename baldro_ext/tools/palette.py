@@ -35,9 +35,8 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
     names = list(dict.fromkeys(methods))
     chosen = {name: METHODS[name] for name in names if name in METHODS}
     for name in names:
-        variant = re.sub(
-            r"^(BalDRO_[^_ ]+)_[A-Z][^_ ]*", r"\1", name
-        )  # without a forget loss, as of ..._GradDiff_radius
+        # BalDRO_DV_radius is the variant of BalDRO_DV_GradDiff_radius.
+        variant = re.sub(r"^(BalDRO_[^_ ]+)_[A-Z][^_ ]*", r"\1", name)
         known = max((it for it in METHODS if f"{variant} ".startswith((f"{it} ", f"{it}_"))), key=len, default="")
         if name not in chosen and known and METHODS[known] not in chosen.values():
             chosen[name] = METHODS[known]
