@@ -102,7 +102,10 @@ def test_the_curves_are_means_over_seeds(comparison: Comparison, finished: Path)
 def test_methods_are_told_apart_however_many(workspace: Workspace, count: int) -> None:
     for n in range(count):
         workspace.run(f"m{n}", f"BalDRO_{n}", base="NPO")
-    (axes,) = plots.trade_off(compare([workspace.unlearn])).axes
+    figure = plots.trade_off(compare([workspace.unlearn]))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    assert axes.bbox.height > 1.5 * figure.dpi, "the legend leaves room for the picture"
     means = [it for it in axes.lines if not str(it.get_label()).startswith("_")]
     assert len({(it.get_color(), it.get_marker()) for it in means}) == count
 

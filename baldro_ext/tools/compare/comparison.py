@@ -158,6 +158,7 @@ def compare(
         raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
     offered = set(table["metric"])
     shown = [chosen("--metric", key, offered) for key in metrics or default_metrics(offered) or sorted(offered)]
+    missing = _missing([run.name for method in methods for run in method.runs], final, shown)
     left_out = [f"left out: {'; '.join(unfinished)}"] if unfinished else []
     comparison = Comparison(
         methods=tuple(methods),
@@ -172,7 +173,7 @@ def compare(
             *(f"UNFAIR: {line}" for line in checks.unfair(runs)),
         ),
         published=read_published(published),
-        notes=(*left_out, *alone, *_missing(methods, final, shown), *checks.unknown(runs), *checks.versions(runs)),
+        notes=(*left_out, *alone, *missing, *checks.unknown(runs), *checks.versions(runs)),
     )
     if levels is None:
         return comparison
@@ -199,14 +200,9 @@ def _without_references(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Evalu
     return rest, {name: references[name] for name in (BEFORE, RETAIN) if name in references}
 
 
-def _missing(methods: Sequence[Method], final: pd.DataFrame, shown: Sequence[Metric]) -> list[str]:
-    """Return which runs lack shown metrics, and why, and which have no seed."""
-    lines, runs = [], [run for method in methods for run in method.runs]
-    for run, (_, values) in zip(runs, final.iterrows(), strict=True):
-        absent = [f"{it.key} ({run.evaluation.absent.get(it.key, 'not evaluated')})" for it in shown
-                  if pd.isna(values[it.key])]  # fmt: skip
-        if absent:
-            lines.append(f"{run.name} lacks {', '.join(absent)}")
-    if seedless := [run.name for run in runs if run.seed is None]:
-        lines.append(f"in no test, because no seed is recorded: {shortened(seedless, 6)}")
-    return lines
+def _missing(names: Sequence[str], final: pd.DataFrame, shown: Sequence[Metric]) -> list[str]:
+    """Return which runs lack shown metrics, and which have no seed; `final` has a row per name."""
+    lacking = {f"no {it.key}, because not evaluated or null, for": final[it.key].isna() for it in shown}
+    lacking["in no test, because no seed is recorded:"] = final["seed"].isna()
+    lists = {told: list(itertools.compress(names, lacks)) for told, lacks in lacking.items()}
+    return [f"{told} {shortened(those, 6)}" for told, those in lists.items() if those]

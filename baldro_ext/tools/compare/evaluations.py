@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ class Evaluation:
     benchmark: str = ""  # TOFU, MUSE or none
     aggregates: dict[str, float] = field(default_factory=dict)
     samples: dict[str, pd.Series] = field(default_factory=dict)  # finite, `(n,)` by sample; of metrics that are a mean
-    absent: dict[str, str] = field(default_factory=dict)  # why there is no value
 
     def values(self, worst_share: float) -> dict[str, float]:
         """Return all values: the aggregates, and `.worst` and `.largest` of per-sample metrics."""
@@ -59,36 +57,32 @@ def read_evaluation(folder: Path) -> Evaluation:
     benchmarks = [name for name in ("TOFU", "MUSE") if any(folder.glob(f"{name}_*.json"))]
     if len(benchmarks) > 1:
         raise BrokenFileError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
-    evaluation = Evaluation(folder, benchmarks[0] if benchmarks else "")
-    names = (f"{evaluation.benchmark}_EVAL", f"{evaluation.benchmark}_SUMMARY", "LMEval_SUMMARY")
+    benchmark = benchmarks[0] if benchmarks else ""
+    names = (f"{benchmark}_EVAL", f"{benchmark}_SUMMARY", "LMEval_SUMMARY")
     details, summary, general = (read_json(folder / f"{name}.json") for name in names)
-    values = {key: entry.get("agg_value") for key, entry in details.items() if isinstance(entry, dict)}
-    if summary:  # it leaves out what could not be computed; the details have null there
-        values = {key: None for key, value in values.items() if value is None} | summary
+    values = summary or {key: mapping(entry).get("agg_value") for key, entry in details.items()}
     values |= {key: value for key, value in general.items() if not key.endswith("_stderr")}
-    for key, value in values.items():
-        if is_number(value):
-            evaluation.aggregates[printable(key)] = float(value)
-        else:
-            evaluation.absent[printable(key)] = "null" if value is None else reprlib.repr(value)
-    for key, entry in details.items():
-        if (samples := _samples(mapping(entry))) is not None:
-            evaluation.samples[printable(key)] = samples
-    return evaluation
+    samples = {printable(key): _samples(mapping(entry)) for key, entry in details.items()}
+    return Evaluation(
+        folder,
+        benchmark,
+        {printable(key): float(value) for key, value in values.items() if is_number(value)},
+        {key: values for key, values in samples.items() if len(values)},
+    )
 
 
-def _samples(entry: dict[str, Any]) -> pd.Series | None:
-    """Return the field of `value_by_index` whose mean is the metric's aggregate.
+def _samples(entry: dict[str, Any]) -> pd.Series:
+    """Return the field of `value_by_index` whose mean is the metric's aggregate; empty where there is none.
 
     An entry can hold several numbers per sample (a probability and a loss, three kinds of ROUGE), and only the
     aggregate tells which of them the metric is about.
     """
     aggregate, rows = entry.get("agg_value"), mapping(entry.get("value_by_index"))
     if not is_number(aggregate):
-        return None
+        return pd.Series(dtype=float)
     table = pd.DataFrame.from_dict({index: row for index, row in rows.items() if isinstance(row, dict)}, orient="index")
     for name in table:
         values = table[name][table[name].map(is_number)].astype(float)
-        if len(values) and math.isclose(values.mean(), aggregate, rel_tol=1e-5, abs_tol=1e-9):
+        if math.isclose(values.mean(), aggregate, rel_tol=1e-5, abs_tol=1e-9):
             return values
-    return None
+    return pd.Series(dtype=float)

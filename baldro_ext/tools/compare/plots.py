@@ -6,6 +6,7 @@ MissingDataError where the runs lack what it needs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -157,17 +158,18 @@ def _panel(comparison: Comparison, labels: Iterable[str], height: float) -> tupl
         for place, label in enumerate(colour)
     }
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, height + 0.7), dpi=200, layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height), dpi=200, layout="constrained")
         axes = figure.subplots()
     return figure, axes, {label: look for label, look in looks.items() if label in shown}
 
 
 def _labelled(figure: Figure, axes: Axes, across: str, up: str) -> Figure:
-    """Name the axes, the vertical one above the panel where it is read without a turn, and put the legend below."""
+    """Name the axes, the vertical one above where it is read without a turn, and add the legend and room for it below."""
     handles, labels = axes.get_legend_handles_labels()
     with rc_context(STYLE):
         figure.suptitle(up, x=0.01, ha="left", fontsize=9.5)
         axes.set_xlabel(across, loc="left")
         columns = min(2 if max(map(len, labels)) <= 26 else 1, len(labels))
+        figure.set_figheight(figure.get_figheight() + max(0.7, 0.19 * math.ceil(len(labels) / columns)))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
