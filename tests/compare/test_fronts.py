@@ -257,8 +257,8 @@ def test_it_is_said_where_little_was_forgotten(
     if before is not None:
         folder = workspace.unlearn / "NPO1e-05_0/checkpoint-0/evals"
         write_evaluation(folder, {}, {"model_utility": 0.6, "extraction_strength": before})
-    notes = [note for note in at_levels(workspace, [0.6])[0].notes if note.startswith("LITTLE FORGOTTEN")]
-    assert [told in note and "higher learning rates" in note for note in notes] == [True] * bool(told)
+    warnings = at_levels(workspace, [0.6])[0].warnings
+    assert [told in line and "higher learning rates" in line for line in warnings] == [True] * bool(told)
 
 
 def test_a_single_learning_rate_is_compared_with_the_same_one_of_the_baseline(on_a_grid: Comparison) -> None:

@@ -42,7 +42,7 @@ class Comparison:
     baselines: dict[str, str]  # by the label of each method that has one
     worst_share: float  # share of the samples that counts as worst
     references: dict[str, Evaluation]  # `BEFORE` and `RETAIN`, as far as they were found
-    warnings: tuple[str, ...]  # differences that make the runs incomparable or the comparison unfair
+    warnings: tuple[str, ...]  # what makes the comparison wrong, unfair or empty
     published: pd.DataFrame  # numbers of others: method, seed, metric, value and source
     notes: tuple[str, ...] = ()  # what a reader must know: missing values, unknown facts, versions
     fronts: Fronts | None = None  # the methods at equal utility, if asked for

@@ -82,11 +82,11 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
     # Below all evaluations the value is only a bound: without a seed, it is compared with no other.
     values = table.assign(seed=table["seed"].mask(table["below"])).dropna(subset="value")
-    told = (*_little(comparison, kept, values), *alone, *absent, *_outside(table), *_edges(points, values))
+    told = (*alone, *absent, *_outside(table), *_edges(points, values))
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=tuple(metrics), baselines=pairs, intervals=True,
         table=values[["method", "seed", "run", "metric", "value"]], references={},
-        warnings=(), published=comparison.published.iloc[:0], notes=told,
+        warnings=_little(comparison, kept, values), published=comparison.published.iloc[:0], notes=told,
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 
@@ -128,20 +128,20 @@ def _round_levels(points: pd.DataFrame, baseline: str) -> list[float]:
     return inside or [math.floor(highest * 1000) / 1000]
 
 
-def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame) -> list[str]:
+def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame) -> tuple[str, ...]:
     """Return a warning where no method forgot much at any level, so that nothing can be said about them."""
     start = [it.values(comparison.worst_share).get(kept.key) for it in comparison.before]
     known = next((it for it in start if it is not None), None)
     least = values.groupby(["level", "method"])["value"].mean().min()
     if kept.better != "lower" or (known is None and not kept.key.startswith(PER_SAMPLE)):
-        return []
+        return ()
     if not least > _MUCH * (1 if known is None else known):
-        return []
+        return ()
     of = "the 1 that is possible" if known is None else f"the {known:.3g} before unlearning"
-    return [
+    return (
         f"LITTLE FORGOTTEN: at these levels no method leaves less than {least:.3g} of {of}, so nothing can be said "
-        "about them: train longer, or at higher learning rates"
-    ]
+        "about them: train longer, or at higher learning rates",
+    )
 
 
 def _outside(table: pd.DataFrame) -> list[str]:

@@ -127,7 +127,8 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
         }
     else:
         plain = [method.grid for method in methods if not method.is_robust]
-        chosen = _named(methods, wanted or "NPO") or _named(methods, "" if wanted or not plain else plain[0])
+        names = [wanted] if wanted else ["NPO", *plain[:1]]
+        chosen = next((found for name in names if (found := _named(methods, name))), [])
         if wanted and not chosen:
             raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
         if not chosen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,8 +48,8 @@ def trade_off(comparison: Comparison) -> Figure:
         raise MissingDataError(f"no run has per-sample values (*_EVAL.json) together with {' or '.join(UTILITIES)}")
     means = points.groupby("method").mean()
     figure, axes, looks = _panel(comparison, means.index, height=2.9)
-    for label, look in looks.items():
-        style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": ""}
+    for label, (colour, marker, _) in looks.items():
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": ""}
         axes.plot(points.loc[[label], utility], points.loc[[label], worst], alpha=0.5, ms=4, mew=0, **style)
         axes.plot(*means.loc[label], label=label, ms=9, mec="white", zorder=3, **style)
     for baseline in looks.keys() & set(comparison.baselines.values()):
@@ -66,19 +66,19 @@ def fronts(comparison: Comparison) -> Figure:
     if (it := comparison.fronts) is None:
         raise MissingDataError("it was not asked for: name levels of the utility by --levels")
     figure, axes, looks = _panel(it.comparison, it.points["method"].unique(), height=3.1)
-    for label, look in looks.items():
+    for label, (colour, _, line) in looks.items():
         own = it.points[it.points["method"] == label]
-        axes.plot(own["utility"], own["left"], ".", color=look.colour, ms=5, alpha=0.5, mew=0)
+        axes.plot(own["utility"], own["left"], ".", color=colour, ms=5, alpha=0.5, mew=0)
         seeds = []
         for _, seed in own.groupby("seed", dropna=False):
             front = seed[seed["front"]].sort_values("utility")
             # Its first point is the best also where less utility is asked for, as far as that was measured.
             seeds.append(([seed["utility"].min(), *front["utility"]], [front["left"].iloc[0], *front["left"]]))
-            axes.plot(*seeds[-1], color=look.colour, linewidth=0.7, alpha=0.5)
+            axes.plot(*seeds[-1], color=colour, linewidth=0.7, alpha=0.5)
         low, high = max(utility[0] for utility, _ in seeds), min(utility[-1] for utility, _ in seeds)
         across = np.linspace(low, high, 200) if low <= high else []
         mean = np.mean([np.interp(across, utility, left) for utility, left in seeds], axis=0)
-        axes.plot(across, mean, color=look.colour, linestyle=look.line, label=label, linewidth=2.2)
+        axes.plot(across, mean, color=colour, linestyle=line, label=label, linewidth=2.2)
     for level in it.levels:
         axes.axvline(level, **_GUIDE)
     shown = it.points[it.points["front"]]
@@ -104,8 +104,8 @@ def distribution(comparison: Comparison) -> Figure:
     figure, axes, looks = _panel(comparison, [label for label in samples if samples[label]], height=2.5)
     share = comparison.worst_share
     axes.axhspan(0, share, color="#F3E3B3", alpha=0.6, linewidth=0, label=f"worst {100 * share:g}% of the samples")
-    for label, look in looks.items():
-        axes.ecdf(samples[label], complementary=True, label=label, color=look.colour, linestyle=look.line)
+    for label, (colour, _, line) in looks.items():
+        axes.ecdf(samples[label], complementary=True, label=label, color=colour, linestyle=line)
     before, retain = pooled(*comparison.before[:1]), pooled(comparison.references.get(RETAIN))
     for values, label, colour in ((before, BEFORE, GREY), (retain, RETAIN, "black")):
         if values:
@@ -126,13 +126,13 @@ def curves(comparison: Comparison) -> Figure:
         )
     key = worst.removesuffix(".worst")
     figure, axes, looks = _panel(comparison, table["method"].unique(), height=2.5)
-    for label, look in looks.items():
+    for label, (colour, marker, _) in looks.items():
         own = table[table["method"] == label]
         for _, seed in own.groupby("run"):
-            axes.plot(seed["epoch"], seed[worst], color=look.colour, linewidth=0.7, alpha=0.45)
+            axes.plot(seed["epoch"], seed[worst], color=colour, linewidth=0.7, alpha=0.45)
         mean = own.groupby("epoch")[[worst, key]].mean()
-        axes.plot(mean[worst], color=look.colour, marker=look.marker, ms=4.5, label=label)
-        axes.plot(mean[key], color=look.colour, linestyle=":")
+        axes.plot(mean[worst], color=colour, marker=marker, ms=4.5, label=label)
+        axes.plot(mean[key], color=colour, linestyle=":")
     axes.set_ylim(0, None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _labelled(figure, axes, "epoch", metric(key).words)
@@ -142,19 +142,16 @@ def _first(names: Iterable[str], having: set[str] | pd.DataFrame) -> str:
     return next((name for name in names if name in having), "")
 
 
-class _Look(NamedTuple):
-    colour: str
-    marker: str
-    line: str
+_Looks = dict[str, tuple[str, str, str]]  # colour, marker and line of each method
 
 
-def _panel(comparison: Comparison, labels: Iterable[str], height: float) -> tuple[Figure, Axes, dict[str, _Look]]:
+def _panel(comparison: Comparison, labels: Iterable[str], height: float) -> tuple[Figure, Axes, _Looks]:
     """Return a figure, its axes, and the look of these methods by label; a method looks the same in every picture."""
     shown, colour = set(labels), colours(method.label for method in comparison.methods)
     if len(colour) > 2 * len(_MARKERS):
         raise MissingDataError(f"{len(colour)} methods are too many to tell apart: name fewer of them")
     looks = {
-        label: _Look(colour[label], _MARKERS[place % len(_MARKERS)], _LINES[place % len(_LINES)])
+        label: (colour[label], _MARKERS[place % len(_MARKERS)], _LINES[place % len(_LINES)])
         for place, label in enumerate(colour)
     }
     with rc_context(STYLE):
@@ -164,7 +161,7 @@ def _panel(comparison: Comparison, labels: Iterable[str], height: float) -> tupl
 
 
 def _labelled(figure: Figure, axes: Axes, across: str, up: str) -> Figure:
-    """Name the axes, the vertical one above where it is read without a turn, and add the legend and room for it below."""
+    """Name the axes, the vertical one above where it is read without a turn, and add the legend below."""
     handles, labels = axes.get_legend_handles_labels()
     with rc_context(STYLE):
         figure.suptitle(up, x=0.01, ha="left", fontsize=9.5)

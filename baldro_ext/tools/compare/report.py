@@ -83,7 +83,8 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
     facts = pd.DataFrame(
         [run.facts | {f"{it} of the runs": version for it, version in run.versions.items()} for run in comparison.runs]
     )
-    settings = pd.DataFrame({method.label: method.runs[0].settings for method in comparison.methods}).fillna(ABSENT)
+    own = {method.label: method.runs[0].settings for method in comparison.methods}
+    settings = pd.DataFrame({label: pd.Series(it, dtype=object) for label, it in own.items() if it}).fillna(ABSENT)
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         pictures=pictures,
