@@ -5,28 +5,47 @@ from __future__ import annotations
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
 from baldro_ext.suggest import shortened
-from baldro_ext.tools.compare.methods import Method
+from baldro_ext.tools.compare.errors import MixedRunsError
+from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, by_grid
 from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.fairness import unfair_accumulation
 
 _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
 
 
-def differences(methods: Sequence[Method]) -> list[str]:
-    """Return the differences that make numbers incomparable, each as `fact: value in runs; value in runs`.
+def warnings(methods: Sequence[Method], across_rates: bool, allow_mixed: bool) -> list[str]:
+    """Return the differences that make numbers incomparable or unfair, with the runs.
 
     A fact that is unknown for a run is no difference.
+
+    Args:
+        methods: Of which all runs are compared, and those of one method count as seeds.
+        across_rates: Whether the runs of a grid count as one method, too.
+        allow_mixed: Whether to return what makes numbers incomparable.
+
+    Raises:
+        MixedRunsError: There is such a difference.
     """
     runs = [run for method in methods for run in method.runs]
     samples = [
         (run, {f"samples of {key}": tuple(values.index) for key, values in run.evaluation.samples.items()})
         for run in runs
     ]
-    return [*_differences((run, run.facts) for run in runs), *_differences(samples), *settings(methods)]
+    mixed = [*_differences((run, run.facts) for run in runs), *_differences(samples), *_settings(methods)]
+    if across_rates:
+        mixed += [line for line in _settings(by_grid(methods), but=RATE_AND_EPOCHS) if line not in mixed]
+    if mixed and not allow_mixed:
+        raise MixedRunsError(
+            "these runs cannot be compared, because they differ in\n"
+            + "".join(f"  {difference}\n" for difference in mixed)
+            + "Name runs that agree, or compare them nevertheless with --allow-mixed"
+        )
+    told = [f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in mixed]
+    return told + [f"UNFAIR: {line}" for line in _unfair(runs)]
 
 
-def settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
-    """Return the settings in which runs of one method differ, but for some, as `differences`."""
+def _settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
+    """Return the settings in which runs of one method differ, but for some."""
     lines = []
     for method in methods:
         known = [run for run in method.runs if run.settings]
@@ -46,7 +65,7 @@ def unknown(runs: Iterable[Run]) -> list[str]:
     return [f"not checked, because unknown for {names}: {facts}" for facts, names in by_reason(missing).items()]
 
 
-def unfair(runs: Sequence[Run]) -> list[str]:
+def _unfair(runs: Sequence[Run]) -> list[str]:
     """Return which runs the accumulation steps scaled, if BalDRO, which they do not scale, is among the runs."""
     if not any(run.settings.get("handler", "").startswith("BalDRO") for run in runs):
         return []

@@ -15,10 +15,10 @@ import pandas as pd
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
-from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
+from baldro_ext.tools.compare.errors import BrokenFileError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
-from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, baselines, by_grid, group, in_order
+from baldro_ext.tools.compare.methods import Method, baselines, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, chosen, default_metrics
 from baldro_ext.tools.compare.records import read_published
 from baldro_ext.tools.compare.run import Run
@@ -134,15 +134,7 @@ def compare(
         told = "; ".join(unfinished) or "there is only a reference model"
         raise NothingToCompareError(f"none of these runs is evaluated: {told}")
     methods = group(runs)
-    mixed = checks.differences(methods)
-    if levels is not None:
-        mixed += [it for it in checks.settings(by_grid(methods), but=RATE_AND_EPOCHS) if it not in mixed]
-    if mixed and not allow_mixed:
-        raise MixedRunsError(
-            "these runs cannot be compared, because they differ in\n"
-            + "".join(f"  {difference}\n" for difference in mixed)
-            + "Name runs that agree, or compare them nevertheless with --allow-mixed"
-        )
+    warnings = checks.warnings(methods, across_rates=levels is not None, allow_mixed=allow_mixed)
     pairs, alone = baselines(methods, baseline)
     methods = in_order(methods, next(iter(pairs.values()), None))
     evaluations = pd.DataFrame(
@@ -168,10 +160,7 @@ def compare(
         baselines=pairs,
         worst_share=worst_share,
         references=references,
-        warnings=(
-            *(f"MIXED RUNS, compared only because of --allow-mixed: {line}" for line in mixed),
-            *(f"UNFAIR: {line}" for line in checks.unfair(runs)),
-        ),
+        warnings=tuple(warnings),
         published=read_published(published),
         notes=(*left_out, *alone, *missing, *checks.unknown(runs), *checks.versions(runs)),
     )
