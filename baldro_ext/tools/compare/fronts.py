@@ -140,7 +140,7 @@ def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame) -> tuple
     of = "the 1 that is possible" if known is None else f"the {known:.3g} before unlearning"
     return (
         f"LITTLE FORGOTTEN: at these levels no method leaves less than {least:.3g} of {of}, so nothing can be said "
-        "about them: train longer, or at higher learning rates",
+        "about them: train longer or at higher learning rates, or choose lower levels",
     )
 
 
