@@ -259,6 +259,8 @@ def test_it_is_said_where_little_was_forgotten(
         write_evaluation(folder, {}, {"model_utility": 0.6, "extraction_strength": before})
     warnings = at_levels(workspace, [0.6])[0].warnings
     assert [told in line and "higher learning rates" in line for line in warnings] == [True] * bool(told)
+    measured(workspace, "NPO", 2e-5, 0, 0.4, 0.01)
+    assert ["choose lower levels" in line for line in at_levels(workspace, [0.6])[0].warnings] == [True] * bool(told)
 
 
 def test_a_single_learning_rate_is_compared_with_the_same_one_of_the_baseline(on_a_grid: Comparison) -> None:

@@ -86,7 +86,7 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     at_levels = dataclasses.replace(
         comparison, methods=tuple(methods), metrics=tuple(metrics), baselines=pairs, intervals=True,
         table=values[["method", "seed", "run", "metric", "value"]], references={},
-        warnings=_little(comparison, kept, values), published=comparison.published.iloc[:0], notes=told,
+        warnings=_little(comparison, kept, values, points), published=comparison.published.iloc[:0], notes=told,
     )  # fmt: skip
     return Fronts(held, kept, tuple(levels), points, at_levels)
 
@@ -128,20 +128,19 @@ def _round_levels(points: pd.DataFrame, baseline: str) -> list[float]:
     return inside or [math.floor(highest * 1000) / 1000]
 
 
-def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame) -> tuple[str, ...]:
+def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame, points: pd.DataFrame) -> tuple[str, ...]:
     """Return a warning where no method forgot much at any level, so that nothing can be said about them."""
     start = [it.values(comparison.worst_share).get(kept.key) for it in comparison.before]
     known = next((it for it in start if it is not None), None)
+    most = 1.0 if known is None else known
     least = values.groupby(["level", "method"])["value"].mean().min()
-    if kept.better != "lower" or (known is None and not kept.key.startswith(PER_SAMPLE)):
+    if kept.better != "lower" or (known is None and not kept.key.startswith(PER_SAMPLE)) or not least > _MUCH * most:
         return ()
-    if not least > _MUCH * (1 if known is None else known):
-        return ()
-    of = "the 1 that is possible" if known is None else f"the {known:.3g} before unlearning"
-    return (
-        f"LITTLE FORGOTTEN: at these levels no method leaves less than {least:.3g} of {of}, so nothing can be said "
-        "about them: train longer or at higher learning rates, or choose lower levels",
-    )
+    of = f"the {most:.3g} " + ("that is possible" if known is None else "before unlearning")
+    elsewhere = points["left"].min() <= _MUCH * most
+    remedy = "choose lower levels" if elsewhere else "train longer, or at higher learning rates"
+    told = f"at these levels no method leaves less than {least:.3g} of {of}, so nothing can be said about them"
+    return (f"LITTLE FORGOTTEN: {told}: {remedy}",)
 
 
 def _outside(table: pd.DataFrame) -> list[str]:
