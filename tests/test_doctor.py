@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def test_a_healthy_environment_needs_no_fix() -> None:
 @pytest.mark.parametrize(
     ("change", "level", "subject", "fix"),
     [
-        ({"python": "3.10.2"}, "fails", "python", "3.11, 3.12 or 3.13"),
+        ({"python": "3.10.2"}, "fails", "python", "use Python 3.11 to 3.13"),
         (without("baldro-ext"), "fails", "baldro-ext", "pip install /path/to/baldro_ext"),
         (without("lm-eval"), "fails", "open-unlearning's packages", "baldro_ext[framework]"),
         ({"has_git": False}, "fails", "git", "install it"),
@@ -70,7 +69,7 @@ def test_a_healthy_environment_needs_no_fix() -> None:
         (
             {**with_versions(transformers="4.51.3"), "checkout": None},
             "note",
-            "gradient accumulation",
+            "accumulation",
             "+accumulation=averaged",
         ),
     ],
@@ -78,7 +77,7 @@ def test_a_healthy_environment_needs_no_fix() -> None:
 def test_each_problem_is_named_with_its_fix(change: dict[str, Any], level: str, subject: str, fix: str) -> None:
     (check,) = (check for check in run_checks(dataclasses.replace(HEALTHY, **change)) if check.level != "ok")
     assert (check.level, check.subject) == (level, subject)
-    assert fix in check.fix
+    assert fix in check.found + check.fix
 
 
 def test_the_command_prints_what_is_here_and_leaves_nothing_behind(
@@ -87,11 +86,11 @@ def test_the_command_prints_what_is_here_and_leaves_nothing_behind(
     monkeypatch.setenv("BALDRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["doctor", "--json"])
-    printed = json.loads(done.stdout)
+    done = CliRunner().invoke(app, ["doctor"])
+    found = {line.split()[1]: line.split() for line in done.stdout.splitlines() if line[:1].strip()}
     assert done.exit_code == 1, "git is missing"
-    assert printed["environment"]["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert "git" in [check["subject"] for check in printed["checks"] if check["level"] == "fails"]
+    assert found["python"] == ["ok", "python", ".".join(map(str, sys.version_info[:3]))]
+    assert found["git"][0] == "fails"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -94,9 +94,9 @@ def test_text_is_inserted_after_the_last_match() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     found = checkouts.state(BASE)
-    if found.kind != "installed":
+    if found != "installed":
         pytest.skip(f"open-unlearning {BASE.name} is not installed")
-    return Path(shutil.copytree(found.path, tmp_path / "checkout", symlinks=True))
+    return Path(shutil.copytree(checkouts.location(BASE), tmp_path / "checkout", symlinks=True))
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from baldro_ext.registry import ExtensionError
+from baldro_ext.tools.fairness import unfair_accumulation
 from baldro_ext.tools.framework import GENERATIONS, REQUIRES, Generation, installed, location, state
 from baldro_ext.tools.git import head
 
@@ -33,42 +33,27 @@ _INSTALL = "pip install /path/to/baldro_ext"
 
 @dataclass(frozen=True)
 class Environment:
-    """What was seen.
-
-    Attributes:
-        python: Version.
-        versions: Of the installed packages that matter here, by distribution name.
-        gpus: Names of the CUDA devices.
-        has_git: Whether git is on the PATH.
-        cached: Names of the generations that are installed in the cache.
-        checkout: Commit of the open-unlearning checkout in the current folder, "unknown" if git cannot tell; None if
-            the folder is no checkout.
-        plugin: Whether src/train.py of that checkout, or else of a cached one, finds this extension; the last line of
-            its output if it does not start; None if there is no checkout to ask.
-        others: The forget losses and weightings of other packages, by name: empty, or why it cannot be used.
-    """
+    """What was seen."""
 
     python: str
-    versions: Mapping[str, str]
+    versions: Mapping[str, str]  # of the installed packages that matter here, by distribution name
     gpus: tuple[str, ...]
     has_git: bool
-    cached: tuple[str, ...]
-    checkout: str | None = None
+    cached: tuple[str, ...]  # generations that are installed in the cache
+    checkout: str | None = None  # commit of the checkout in the current folder, "unknown" if git cannot tell
+    # Whether src/train.py of that checkout, or else of a cached one, finds this extension; the last line of its output
+    # if it does not start; None if there is no checkout to ask.
     plugin: bool | str | None = None
-    others: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)  # of other packages, by name: empty, or why it is unusable
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One line for the reader: `fails` ends a command with an error, `note` is good to know; `fix` says what to do."""
 
     level: Literal["ok", "note", "fails"]
     subject: str
     found: str
     fix: str = ""
-
-
-_ok, _note, _fails = partial(Check, "ok"), partial(Check, "note"), partial(Check, "fails")
 
 
 def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environment:
@@ -81,101 +66,86 @@ def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environm
     notify("Looking at packages and checkouts")
     versions = {name: version for name in (*OURS, *REQUIRES, *GPU_ONLY) if (version := installed(name))}
     has_git = shutil.which("git") is not None
-    cached = [gen for gen in GENERATIONS.values() if has_git and state(gen).kind == "installed"]
+    cached = [gen for gen in GENERATIONS.values() if has_git and state(gen) == "installed"]
     askable, commit = [location(gen) for gen in cached if _fits(gen, versions)], None
     if (folder / "src" / "train.py").is_file() and (folder / "configs" / "train.yaml").is_file():
         askable, commit = [folder], (head((folder / "src").resolve().parent) if has_git else None) or "unknown"
-    if "torch" in versions:
-        notify("Importing torch, to see which GPUs it finds")
-    gpus = _gpus() if "torch" in versions else ()
+    notify("Importing torch, to see which GPUs it finds")
+    gpus, others = _seen_by_torch()
     if askable:
         notify(f"Starting src/train.py of {askable[0]}, to see whether it finds the extension: 5 to 20 seconds")
-    return Environment(
-        python=platform.python_version(),
-        versions=versions,
-        gpus=gpus,
-        has_git=has_git,
-        cached=tuple(gen.name for gen in cached),
-        checkout=commit,
-        plugin=_plugin(askable[0]) if askable else None,
-        others=_others() if "torch" in versions else {},
-    )
+    plugin = _plugin(askable[0]) if askable else None
+    names = tuple(gen.name for gen in cached)
+    return Environment(platform.python_version(), versions, gpus, has_git, names, commit, plugin, others)
 
 
 def run_checks(here: Environment) -> Iterator[Check]:
     """Yield what there is to say, in the order to read it."""
-    yield from _packages(here)
-    yield from _checkouts(here)
-    yield from _devices(here)
-    yield from _releases(here)
-
-
-def _packages(here: Environment) -> Iterator[Check]:
     supported = (3, 11) <= _series(here.python) <= (3, 13)
-    yield _ok("python", here.python) if supported else _fails("python", here.python, "use Python 3.11, 3.12 or 3.13")
+    yield Check("ok" if supported else "fails", "python", here.python, "" if supported else "use Python 3.11 to 3.13")
     for name in OURS:
-        absent = "run from source, so Hydra does not find it" if name == "baldro-ext" else "not installed"
-        yield _ok(name, here.versions[name]) if name in here.versions else _fails(name, absent, _INSTALL)
+        if name in here.versions:
+            yield Check("ok", name, here.versions[name])
+        else:
+            absent = "run from source, so Hydra does not find it" if name == "baldro-ext" else "not installed"
+            yield Check("fails", name, absent, _INSTALL)
     if missing := ", ".join(name for name in REQUIRES if name not in here.versions):
         fix = "pip install '/path/to/baldro_ext[framework]'"
-        yield _fails("open-unlearning's packages", f"not installed: {missing}", fix)
+        yield Check("fails", "open-unlearning's packages", f"not installed: {missing}", fix)
+    yield from _checkouts(here)
+    yield from _devices(here)
+    transformers = here.versions.get("transformers", "")
+    if _series(transformers) == (4, 45) and _series(here.versions.get("torch", "")) >= (2, 6):
+        problem = "with torch 2.6 and later, the framework's own trainers cannot resume (UnpicklingError); BalDRO's can"
+        yield Check("note", "resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
+    if transformers and (unfair := unfair_accumulation("NPO", 2, transformers)):
+        yield Check("note", "accumulation", f"as of all of the framework's own trainers: {unfair}")
 
 
 def _checkouts(here: Environment) -> Iterator[Check]:
     if not here.has_git:
-        yield _fails("git", "not on the PATH", "install it: https://git-scm.com")
+        yield Check("fails", "git", "not on the PATH", "install it: https://git-scm.com")
     if here.cached:
-        yield _ok("cached checkouts", ", ".join(here.cached))
+        yield Check("ok", "cached checkouts", ", ".join(here.cached))
     else:
-        yield _note("cached checkouts", "none", "baldro framework install")
+        yield Check("note", "cached checkouts", "none", "baldro framework install")
 
     gen = next((gen for gen in GENERATIONS.values() if gen.commit == here.checkout), None)
     if gen and _fits(gen, here.versions):
-        yield _ok("checkout here", f"open-unlearning {gen.name} ({gen.commit[:7]})")
+        yield Check("ok", "checkout here", f"open-unlearning {gen.name} ({gen.commit[:7]})")
     elif gen:
         problem = f"open-unlearning {gen.name} needs transformers {gen.transformers}"
-        yield _fails("checkout here", problem, f"pip install transformers=={gen.transformers}")
+        yield Check("fails", "checkout here", problem, f"pip install transformers=={gen.transformers}")
     elif here.checkout:
         problem = f"open-unlearning at commit {here.checkout[:7]}, which is not tested"
-        yield _note("checkout here", problem, "see baldro framework list")
+        yield Check("note", "checkout here", problem, "see baldro framework list")
     if here.plugin is None:
-        yield _note("Hydra plugin", "not tested, because no checkout fits the installed transformers")
+        yield Check("note", "Hydra plugin", "not tested, because no checkout fits the installed transformers")
     elif isinstance(here.plugin, str):
-        yield _fails("Hydra plugin", f"src/train.py does not start: {here.plugin}", "install what is missing above")
+        problem = f"src/train.py does not start: {here.plugin}"
+        yield Check("fails", "Hydra plugin", problem, "install what is missing above")
     elif here.plugin:
-        yield _ok("Hydra plugin", "active: trainer=BalDRO_DV is found")
+        yield Check("ok", "Hydra plugin", "active: trainer=BalDRO_DV is found")
     else:
         fix = f"{_INSTALL} in the environment that runs src/train.py"
-        yield _fails("Hydra plugin", "not active: trainer=BalDRO_DV is not found", fix)
+        yield Check("fails", "Hydra plugin", "not active: trainer=BalDRO_DV is not found", fix)
     if usable := [name for name, problem in here.others.items() if not problem]:
-        yield _ok("from other packages", ", ".join(usable))
-    for problem in filter(None, here.others.values()):
-        yield _note("from other packages", problem)
+        yield Check("ok", "from other packages", ", ".join(usable))
+    yield from (Check("note", "from other packages", problem) for problem in here.others.values() if problem)
 
 
 def _devices(here: Environment) -> Iterator[Check]:
-    if here.gpus:
-        yield _ok("GPU", ", ".join(here.gpus))
-        for name, (used, instead) in GPU_ONLY.items():
-            if name not in here.versions:
-                yield _fails(name, f"not installed, but {used}", f"pip install {name}, or add {instead}")
-    else:
+    if not here.gpus:
         problem = "none, but the framework's configurations need one (flash attention, bf16, paged AdamW)"
-        yield _note("GPU", problem, "add +hardware=cpu to src/train.py, +hardware=cpu_eval to src/eval.py")
+        yield Check("note", "GPU", problem, "add +hardware=cpu to src/train.py, +hardware=cpu_eval to src/eval.py")
+        return
+    yield Check("ok", "GPU", ", ".join(here.gpus))
+    for name, (used, instead) in GPU_ONLY.items():
+        if name not in here.versions:
+            yield Check("fails", name, f"not installed, but {used}", f"pip install {name}, or add {instead}")
     if len(here.gpus) > 1:
         fix = "add trainer.args.ddp_find_unused_parameters=false to commands under accelerate launch without DeepSpeed"
-        yield _note("several processes", "torch rejects the framework's ddp_find_unused_parameters: None", fix)
-
-
-def _releases(here: Environment) -> Iterator[Check]:
-    transformers, torch = _series(here.versions.get("transformers", "")), _series(here.versions.get("torch", ""))
-    if transformers == (4, 45) and torch >= (2, 6):
-        problem = "with torch 2.6 and later, the framework's own trainers cannot resume (UnpicklingError); BalDRO's can"
-        yield _note("resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
-    if (4, 46) <= transformers <= (4, 51):
-        problem = "the framework's own trainers multiply loss and gradient by the accumulation steps; BalDRO's do not"
-        fix = "to compare them, add +accumulation=averaged to the framework's own, as baldro run does"
-        yield _note("gradient accumulation", problem, fix)
+        yield Check("note", "several processes", "torch rejects the framework's ddp_find_unused_parameters: None", fix)
 
 
 def _series(version: str) -> tuple[int, ...]:
@@ -187,22 +157,17 @@ def _fits(gen: Generation, versions: Mapping[str, str]) -> bool:
     return _series(gen.transformers) == _series(versions.get("transformers", ""))
 
 
-def _gpus() -> tuple[str, ...]:
+def _seen_by_torch() -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the names of the GPUs, and the forget losses and weightings of other packages with what is wrong there."""
     try:
         torch = importlib.import_module("torch")
-    except (ImportError, OSError):  # src/train.py says why
-        return ()
-    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-
-
-def _others() -> dict[str, str]:
-    try:
         from baldro_ext.losses import FORGET_LOSSES
         from baldro_ext.weightings import VARIANTS
-    except (ImportError, OSError):  # as _gpus
-        return {}
+    except (ImportError, OSError):  # src/train.py says why
+        return (), {}
+    gpus = tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     found = FORGET_LOSSES.others() | VARIANTS.others()
-    return {name: str(entry) if isinstance(entry, ExtensionError) else "" for name, entry in sorted(found.items())}
+    return gpus, {name: str(it) if isinstance(it, ExtensionError) else "" for name, it in sorted(found.items())}
 
 
 def _plugin(checkout: Path) -> bool | str:

@@ -17,14 +17,14 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from baldro_ext import suggest
 from baldro_ext.errors import BaldroError
-from baldro_ext.tools.git import anonymous, complaint, git, must
+from baldro_ext.tools.files import NotOursError
+from baldro_ext.tools.git import anonymous, complaint, git, output
 
 DEFAULT_SOURCE = "https://github.com/filyp/open-unlearning"
 """A public fork that has upstream's history and the branch of G3."""
@@ -43,12 +43,6 @@ class FrameworkMissingError(FrameworkError):
     exit_code = 2
 
 
-class FrameworkModifiedError(FrameworkError):
-    """The folder of a checkout is not the unmodified pinned commit; it was not changed."""
-
-    exit_code = 4
-
-
 class SourceError(FrameworkError):
     """The git source cannot be reached or lacks the pinned commit."""
 
@@ -63,16 +57,7 @@ class Generation:
     commit: str
     transformers: str
     lm_eval: str
-    summary: str
-
-
-@dataclass(frozen=True)
-class State:
-    """What is at `path`; `details` says how a modified checkout differs: changed files, another commit, git's error."""
-
-    kind: Literal["installed", "missing", "modified"]
-    path: Path
-    details: tuple[str, ...] = ()
+    origin: str
 
 
 GENERATIONS = {
@@ -92,18 +77,14 @@ def installed(distribution: str) -> str | None:
 
 
 def generation(name: str) -> Generation:
-    """Return the generation of this name, in any case; FrameworkMissingError lists the names and the closest one."""
+    """Return the generation of this name, in any case; raise FrameworkMissingError if there is none."""
     if gen := GENERATIONS.get(name.upper()):
         return gen
     raise FrameworkMissingError(f"unknown framework generation {name!r}: {suggest.known(name, GENERATIONS)}")
 
 
 def made_for(transformers: str | None = None) -> Generation:
-    """Return the generation that pins a version of transformers; FrameworkError lists the pinned versions.
-
-    Args:
-        transformers: The version; by default the installed one.
-    """
+    """Return the generation that pins a version of transformers (default: the installed), or raise FrameworkError."""
     transformers = transformers or installed("transformers") or "none"
     for gen in GENERATIONS.values():
         if gen.transformers == transformers:
@@ -124,13 +105,17 @@ def location(gen: Generation) -> Path:
     return cache() / "open-unlearning" / f"{gen.name}-{gen.commit[:7]}"
 
 
-def state(gen: Generation) -> State:
-    """Inspect a checkout without writing; raise GitError if there is one but git is not installed."""
+def state(gen: Generation) -> str:
+    """Return `installed`, `missing`, or how the checkout differs: `modified (a.py, b.py)`.
+
+    Raises:
+        GitError: There is a checkout, but git is not installed.
+    """
     path = location(gen)
     if not os.path.lexists(path):
-        return State("missing", path)
+        return "missing"
     details = _differences(gen, path)
-    return State("modified" if details else "installed", path, details)
+    return f"modified ({suggest.shortened(details, 5)})" if details else "installed"
 
 
 def checkout(gen: Generation) -> Path:
@@ -138,22 +123,22 @@ def checkout(gen: Generation) -> Path:
 
     Raises:
         FrameworkMissingError: It is not installed.
-        FrameworkModifiedError: It is not the unmodified pinned commit.
+        NotOursError: It is not the unmodified pinned commit.
     """
-    here, command = state(gen), f"baldro framework install {gen.name}"
-    if here.kind == "missing":
+    path, found, command = location(gen), state(gen), f"baldro framework install {gen.name}"
+    if found == "missing":
         raise FrameworkMissingError(
-            f"open-unlearning {gen.name} ({gen.commit[:7]}) is not installed at {here.path}\n"
+            f"open-unlearning {gen.name} ({gen.commit[:7]}) is not installed at {path}\n"
             f"Install it with: {command}\n"
             f"From a local clone: OPEN_UNLEARNING_REPO=/path/to/open-unlearning {command}"
         )
-    if here.kind == "modified":
-        quoted, details = shlex.quote(str(here.path)), suggest.shortened(here.details, 5)
-        raise FrameworkModifiedError(
-            f"{here.path} is not the unmodified commit {gen.commit} ({gen.name}): {details}. Nothing was changed.\n"
+    if found != "installed":
+        quoted = shlex.quote(str(path))
+        raise NotOursError(
+            f"{path} is not the unmodified commit {gen.commit} ({gen.name}): {found}. Nothing was changed.\n"
             f"Move it aside with: mv {quoted} {quoted}.mine\nThen run: {command}"
         )
-    return here.path
+    return path
 
 
 def install(
@@ -170,7 +155,7 @@ def install(
         The verified folder, and whether this call made it.
 
     Raises:
-        FrameworkModifiedError: The folder is not the unmodified pinned commit; it was not changed.
+        NotOursError: The folder is not the unmodified pinned commit; it was not changed.
         SourceError: The source cannot be reached or lacks the commit.
         FrameworkError: The cache cannot be written.
         GitError: git is not installed.
@@ -218,7 +203,7 @@ def _build(gen: Generation, path: Path, source: str, notify: Callable[[str], Non
     shutil.rmtree(partial, ignore_errors=True)  # left by an install that was killed
     notify(f"{gen.name}: fetching {gen.commit[:7]} from {anonymous(source)}")
     try:
-        must(git(path.parent, "init", "--quiet", "--template=", partial.name))
+        output(path.parent, "init", "--quiet", "--template=", partial.name)
         fetched = git(partial, "fetch", "--quiet", "--no-tags", "--depth=1", "--", origin, gen.commit)
         if fetched.returncode:
             raise SourceError(
@@ -226,7 +211,7 @@ def _build(gen: Generation, path: Path, source: str, notify: Callable[[str], Non
                 f"git says: {complaint(fetched)}\nCheck the network and the address, or use a clone that has it: "
                 f"OPEN_UNLEARNING_REPO=/path/to/open-unlearning baldro framework install {gen.name}"
             )
-        must(git(partial, "checkout", "--quiet", "--detach", gen.commit))
+        output(partial, "checkout", "--quiet", "--detach", gen.commit)
         if details := _differences(gen, partial):
             raise FrameworkError(f"git left {gen.name} incomplete ({', '.join(details[:5])}): try again")
         partial.rename(path)

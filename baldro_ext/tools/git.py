@@ -54,10 +54,12 @@ def head(folder: Path) -> str | None:
     return None if shown.returncode else shown.stdout.strip()
 
 
-def must(process: subprocess.CompletedProcess[str]) -> None:
-    """Raise GitError if the call failed."""
+def output(folder: Path, *arguments: str) -> str:
+    """Return what git prints, or raise GitError if it fails."""
+    process = git(folder, *arguments)
     if process.returncode:
         raise GitError(f"git failed: {complaint(process)}")
+    return process.stdout
 
 
 def complaint(process: subprocess.CompletedProcess[str]) -> str:

@@ -72,7 +72,7 @@ def list_(
 ) -> None:
     """Show the generations and whether they are installed.
 
-    The state is installed, missing or modified; the versions are those that the framework pins.
+    The versions are those that the framework pins; G2 is the primary generation.
 
     \b
     Examples:
@@ -81,18 +81,14 @@ def list_(
     """
     from tabulate import tabulate
 
-    states = [(gen, framework.state(gen)) for gen in GENERATIONS.values()]
-    if as_json:
-        records = [
-            {**asdict(gen), "primary": gen.name == PRIMARY, "state": it.kind, "details": it.details, "path": it.path}
-            for gen, it in states
-        ]
-        typer.echo(json.dumps(records, indent=2, default=str))
-        return
     rows = [
-        (gen.name, gen.commit[:7], gen.transformers, gen.lm_eval, gen.summary, it.kind, it.path) for gen, it in states
+        {**asdict(gen), "state": framework.state(gen), "path": str(framework.location(gen))}
+        for gen in GENERATIONS.values()
     ]
-    head = ("name", "commit", "transformers", "lm-eval", "origin", "state", "path")
-    typer.echo(tabulate(rows, head, tablefmt="plain", disable_numparse=True))
-    if rest := [gen.name for gen, it in states if it.kind != "installed"]:
-        typer.echo(f"\nInstall the rest, or see what was modified: baldro framework install {' '.join(rest)}", err=True)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    shown = [row | {"commit": row["commit"][:7]} for row in rows]
+    typer.echo(tabulate(shown, "keys", tablefmt="plain", disable_numparse=True))
+    if rest := [row["name"] for row in rows if row["state"] == "missing"]:
+        typer.echo(f"\nInstall the rest: baldro framework install {' '.join(rest)}", err=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from baldro_ext.errors import BaldroError
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.framework import GENERATIONS, PRIMARY
-from baldro_ext.tools.git import git, must
+from baldro_ext.tools.git import git, output
 
 BASE = GENERATIONS[PRIMARY]
 NEW_FILES = Path(__file__).parent / "pull-request"
@@ -40,17 +40,10 @@ class RefusedError(BaldroError):
 
 @dataclass(frozen=True)
 class PullRequest:
-    """The changes to one checkout.
-
-    Attributes:
-        checkout: Its root.
-        files: New texts by path relative to the root.
-        originals: Texts at `BASE`, of those that exist already.
-    """
+    """The changes to one checkout: its root, and the new texts by path relative to it."""
 
     checkout: Path
     files: dict[str, str]
-    originals: dict[str, str]
 
     @classmethod
     def for_checkout(cls, checkout: Path) -> PullRequest:
@@ -69,14 +62,13 @@ class PullRequest:
                 f"and tested for; nothing was changed\n"
                 f"Check it out with: git -C {shlex.quote(str(checkout))} switch --detach {commit}"
             )
-        originals = {path: _output(checkout, "show", f"{commit}:{path}") for path in (_INIT, _LINKS, _README)}
-        files = dict(originals)
+        files = {path: output(checkout, "show", f"{commit}:{path}") for path in (_INIT, _LINKS, _README)}
         for path, pattern, addition in _EDITS:
             files[path] = insert_after(files[path], pattern, addition)
         for file in NEW_FILES.rglob("*"):
             if file.is_file() and file.suffix != ".pyc":
                 files[file.relative_to(NEW_FILES).as_posix()] = file.read_text(encoding="utf-8")
-        return cls(checkout, files, originals)
+        return cls(checkout, files)
 
     def is_applied(self) -> bool:
         """Whether the checkout has exactly these changes; `False` if it has none.
@@ -84,10 +76,10 @@ class PullRequest:
         Raises:
             RefusedError: It has others, or only some of them.
         """
-        changed = set(_output(self.checkout, "diff", "--no-renames", "--name-only", BASE.commit).splitlines())
-        changed.update(_output(self.checkout, "ls-files", "--others", "--exclude-standard").splitlines())
-        # Files that git ignores, where ours would go.
-        changed.update(path for path in self.files.keys() - self.originals if (self.checkout / path).exists())
+        changed = set(output(self.checkout, "diff", "--no-renames", "--name-only", BASE.commit).splitlines())
+        # With those that git ignores, where ours would go.
+        changed.update(output(self.checkout, "ls-files", "--others", "--exclude-standard").splitlines())
+        changed.update(output(self.checkout, "ls-files", "--others", "--", *self.files).splitlines())
         if not changed:
             return False
         if wrong := sorted(path for path in changed if not self._has(path)) or sorted(self.files.keys() - changed):
@@ -100,17 +92,23 @@ class PullRequest:
             )
         return True
 
-    def write(self) -> None:
-        """Write the files into the checkout."""
-        _write(self.checkout, self.files)
+    def write(self, folder: Path | None = None) -> None:
+        """Write the files into the checkout, or into another folder."""
+        for path, text in self.files.items():
+            file = (folder or self.checkout) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text.encode())
 
     def diff(self, form: str = "--patch") -> str:
-        """Return the changes as `git diff-tree` prints them, for instance as `--shortstat`."""
+        """Return the changes as `git diff` prints them, for instance as `--shortstat`."""
         with tempfile.TemporaryDirectory() as scratch:
-            repository = Path(scratch)
-            _output(repository, "init", "--quiet", "--template=")
-            before, after = (_tree(repository, files) for files in (self.originals, self.files))
-            return _output(repository, "diff-tree", form, before, after)
+            clone = Path(scratch)
+            output(clone, "init", "--quiet", "--template=")
+            output(clone, "fetch", "--quiet", "--depth=1", "--", str(self.checkout), BASE.commit)
+            output(clone, "checkout", "--quiet", "--detach", BASE.commit)
+            self.write(clone)
+            output(clone, "add", "--force", "--", *self.files)  # whatever the user's own settings ignore
+            return output(clone, "diff", "--cached", form)
 
     def _has(self, path: str) -> bool:
         file = self.checkout / path
@@ -124,22 +122,3 @@ def insert_after(text: str, pattern: str, addition: str) -> str:
         raise RefusedError(f"there is no place to insert {addition.strip()!r}: nothing matches {pattern}")
     end = matches[-1].end()
     return text[:end] + addition + text[end:]
-
-
-def _output(folder: Path, *arguments: str) -> str:
-    done = git(folder, *arguments)
-    must(done)
-    return done.stdout
-
-
-def _write(folder: Path, files: dict[str, str]) -> None:
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(text.encode())
-
-
-def _tree(repository: Path, files: dict[str, str]) -> str:
-    """Return the id of the tree that the files make; the repository holds no others."""
-    _write(repository, files)
-    _output(repository, "add", "--all", "--force")  # whatever the user's own settings ignore
-    return _output(repository, "write-tree").strip()
