@@ -120,7 +120,7 @@ def test_a_grid_of_learning_rates_goes_on_with_more_of_them(
             f"{method}_{label}_seed{seed}" for method in ("NPO", "BalDRO_G") for label in labels for seed in (0, 1)
         ]
         assert sorted(calls(runner)) == sorted(f"{mode} {name} 7" for name in names for mode in ("unlearn", "eval"))
-    assert "saves/eval/BalDRO_G_lr2e-4_seed* --levels auto" in done.stdout
+        assert ("--levels auto" in done.stdout) == (len(labels) > 1)
 
 
 def test_a_failure_is_reported_with_its_reason_and_loses_nothing_else(runner: Runner) -> None:

@@ -19,7 +19,9 @@ from typing import Literal
 from baldro_ext.errors import BaldroError
 from baldro_ext.tools import files
 from baldro_ext.tools.files import NotOursError
-from baldro_ext.tools.lock import LockedError, locked
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class RunError(BaldroError):
@@ -107,23 +109,28 @@ class Runner:
     def alone(self) -> Iterator[None]:
         """Keep other runners out of the folder until this one, and every command that it started, has ended.
 
+        Commands inherit the lock, so one that outlives a killed runner keeps it. There is no lock on Windows.
+
         Raises:
             NotOursError: Another one is at work, or a command of one that was killed.
         """
-        file = self.folder / "logs" / ".baldro-run.lock"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with locked(file) as self._lock:
+        place = self.folder / "logs" / ".baldro-run.lock"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("a+") as file:  # which is closed but not unlocked: unlocking would free it for commands, too
+            if sys.platform != "win32":
                 try:
-                    self._say_who()
-                    yield
-                finally:
-                    self._lock = None
-        except LockedError as error:
-            raise NotOursError(
-                f"another baldro run, or a command that it left behind, is at work in {self.folder} ({error}): wait "
-                "until it has ended, end it, or use another --folder"
-            ) from None
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise NotOursError(
+                        f"another baldro run, or a command that it left behind, is at work in {self.folder} "
+                        f"({place.read_text(errors='replace')}): wait until it has ended, end it, or use another --folder"
+                    ) from None
+                self._lock = file.fileno()
+            try:
+                self._say_who()
+                yield
+            finally:
+                self._lock = None
 
     def run(self, command: Command) -> float:
         """Run a command, and return how many seconds it took.
@@ -185,7 +192,7 @@ class Runner:
         if self._lock is not None:
             with suppress(OSError):  # a full disk
                 os.ftruncate(self._lock, 0)
-                os.pwrite(self._lock, ", ".join(who).encode(), 0)
+                os.write(self._lock, ", ".join(who).encode())
 
     def _knows(self, command: Command) -> bool:
         """Whether this very command line was run here, even if it did not come to its end."""

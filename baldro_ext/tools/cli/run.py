@@ -20,12 +20,13 @@ def run(
     methods: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[METHOD ...]",
-            help="TRAINER, or '[LABEL=]TRAINER:OVERRIDE ...'; default: NPO BalDRO_G BalDRO_DV.",
+            metavar="METHOD", help="TRAINER, or '[LABEL=]TRAINER:OVERRIDE ...'; default: NPO BalDRO_G BalDRO_DV."
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds; each method is trained with each.")] = "0",
-    learning_rates: Annotated[str, typer.Option(metavar="X,X", help="The same for rates; labels as NPO_lr2e-4.")] = "",
+    learning_rates: Annotated[
+        str, typer.Option(metavar="X,X", help="Learning rates; each method is trained with each.")
+    ] = "",
     experiment: Annotated[str, typer.Option(help="unlearn/tofu, unlearn/muse or unlearn/wmdp.")] = "unlearn/tofu",
     model: Annotated[str | None, typer.Option(help="The model to unlearn, a folder or a name; evaluated too.")] = None,
     model_config: Annotated[str | None, typer.Option(help="The framework's model=NAME.")] = None,
@@ -110,12 +111,12 @@ def run(
         carry_out(study, runner, overwrite)
 
 
-def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
-    """Carry a study out; end the command with 1, and the reasons, where something failed."""
+def carry_out(study: Study, runner: Runner, overwrite: bool = False, starts: bool = True) -> None:
+    """Carry a study out as `execute` does; end the command with 1, and the reasons, where something failed."""
     from baldro_ext.tools.run.execute import execute
 
     with interruptible():
-        failures = execute(study, runner, typer.echo, overwrite)
+        failures = execute(study, runner, typer.echo, overwrite, starts)
     if not study.benchmark.by_tasks and not study.retain_file:
         typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     if failures:
@@ -124,8 +125,9 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     results = [*(["before"] if study.model else []), *(f"{label}_seed*" for label in study.labels)]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
     paths = " ".join(f"{folder}/{name}" for name in results)
-    rates = any("learning_rate=" in override for method in study.methods for override in method.overrides)
-    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {paths}{' --levels auto' * rates}")
+    rates = {(it.trainer, rate) for it in study.methods for rate in it.overrides if "learning_rate=" in rate}
+    grid = len(rates) > len({trainer for trainer, _ in rates})
+    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {paths}{' --levels auto' * grid}")
 
 
 def _checkout(given: Path | None) -> Path:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from baldro_ext import suggest
 from baldro_ext.open_unlearning.registration import config_directory
@@ -22,52 +21,44 @@ from baldro_ext.tools.run.benchmarks import StudyError
 from baldro_ext.tools.run.study import Run, Study
 
 
-@dataclass
 class _Progress:
-    """Counts commands, and says after each how many remain and about how long they take."""
+    """Says which command begins, and after each how many have ended and about how long the rest will take."""
 
-    total: int
-    say: Callable[[str], None]
-    begun: int = 0
-    ended: int = 0
-    ran: int = 0
-    started: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, total: int, say: Callable[[str], None], starts: bool) -> None:
+        self._total, self._say, self._starts = total, say, starts
+        self._ended = self._ran = 0
+        self._started, self._lock = time.monotonic(), threading.Lock()
 
     def begin(self, line: str) -> None:
-        """Count a command that begins, and say so."""
-        with self.lock:
-            self.begun += 1
-            self.say(f"[{self.begun}/{self.total}] {line}")
-
-    def skip(self, line: str) -> None:
-        """Count a command that does not run, and say why."""
-        self.begin(line)
-        with self.lock:
-            self.ended += 1
+        """Say which command begins."""
+        if self._starts:
+            self._say(line)
 
     def end(self, line: str, seconds: float | None = None) -> None:
-        """Count a command that has ended and say how; `seconds` only of one that ran to its end."""
-        with self.lock:
-            self.ended += 1
+        """Count a command that has ended, or is not to run, and say how; `seconds` only of one that ran to its end."""
+        with self._lock:
+            self._ended += 1
             if seconds is not None:
-                self.ran += 1
+                self._ran += 1
                 line += f": {seconds:.0f} s"
-            if (left := self.total - self.ended) and self.ran:
-                minutes = max(1, round(left * (time.monotonic() - self.started) / self.ran / 60))
+            if (left := self._total - self._ended) and seconds is not None:
+                minutes = max(1, round(left * (time.monotonic() - self._started) / self._ran / 60))
                 hours = f"{minutes // 60} h " if minutes >= 60 else ""
                 line += f"; {left} left, about {hours}{minutes % 60} min"
-            self.say(f"  {line}")
+            self._say(f"[{self._ended}/{self._total}] {line}")
 
 
-def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False) -> list[str]:
+def execute(
+    study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False, starts: bool = True
+) -> list[str]:
     """Run what is not done yet, and return a message for each command that failed.
 
     Args:
         study: What to do.
         runner: Says where, and how many commands run at a time.
-        say: Receives a line when a command begins and one when it has ended.
+        say: Receives a line when a command has ended.
         overwrite: Whether to replace results that other commands made.
+        starts: Whether to say when a command begins, too, and where its log is.
 
     Raises:
         StudyError: There is no such trainer, or another name is unknown to the framework.
@@ -76,49 +67,31 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
         OSError: The folder cannot be used.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
     """
-    _check_names(study, runner)
-    everything = _everything(study)
+    everything = _everything(study, runner)
     with runner.alone():
         if not overwrite:
             _check_free(everything, runner)
-        progress = _Progress(sum(len(run.commands) for run in everything), say)
+        progress = _Progress(sum(len(run.commands) for run in everything), say, starts)
         if study.retain and (failures := _carry_out(study, study.retain, runner, progress)):
             raise RunError(failures[0])
         with ThreadPoolExecutor(runner.jobs) as pool:
             try:
-                results = list(pool.map(lambda run: _carry_out(study, run, runner, progress), study.runs))
+                failed = pool.map(lambda run: _carry_out(study, run, runner, progress), study.runs)
+                return [failure for failures in failed for failure in failures]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 runner.stop()
                 raise
-        return [failure for failures in results for failure in failures]
 
 
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
-    _check_names(study, runner)
-    return [command.line(runner.checkout) for run in _everything(study) for command in _pending(run, runner)]
+    everything = _everything(study, runner)
+    return [command.line(runner.checkout) for run in everything for command in _pending(run, runner)]
 
 
-def _everything(study: Study) -> tuple[Run, ...]:
-    runs = (*((study.retain,) if study.retain else ()), *study.runs)
-    return tuple(one for run in runs for one in (run, run.relearning) if one)
-
-
-def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
-    """Return what is left to do of a run, in order.
-
-    A model that was evaluated and then deleted, as large ones are, is not trained again.
-    """
-    left = tuple(evaluation for evaluation in run.evaluations if not runner.is_done(evaluation))
-    if run.training is None or runner.is_done(run.training):
-        return left
-    is_needed = left or (run.relearning and run.relearning.training in _pending(run.relearning, runner))
-    return run.commands if is_needed or not runner.has_succeeded(run.training) else ()
-
-
-def _check_names(study: Study, runner: Runner) -> None:
-    """Refuse what the framework would, after it has loaded torch: names that no configuration or file has."""
+def _everything(study: Study, runner: Runner) -> list[Run]:
+    """Return all runs of a study, in order; refuse names that no configuration or file has, as the framework would."""
     metrics = f"eval/{study.benchmark.suite}_metrics"
     asked = [("trainer", "trainer", method.trainer) for method in study.methods]
     asked += [("--metrics", metrics, name) for name in study.metrics]
@@ -135,9 +108,22 @@ def _check_names(study: Study, runner: Runner) -> None:
             raise StudyError(f"{what}: {name!r} is unknown: {suggest.known(last, known)}")
     if study.retain_logs and not (runner.folder / study.retain_logs).is_file():
         raise StudyError(f"--retain-logs: there is no file {study.retain_logs} in {runner.folder}")
+    return [one for run in (study.retain, *study.runs) if run for one in (run, run.relearning) if one]
 
 
-def _check_free(runs: tuple[Run, ...], runner: Runner) -> None:
+def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
+    """Return what is left to do of a run, in order.
+
+    A model that was evaluated and then deleted, as large ones are, is not trained again.
+    """
+    left = tuple(evaluation for evaluation in run.evaluations if not runner.is_done(evaluation))
+    if run.training is None or runner.is_done(run.training):
+        return left
+    is_needed = left or (run.relearning and run.relearning.training in _pending(run.relearning, runner))
+    return run.commands if is_needed or not runner.has_succeeded(run.training) else ()
+
+
+def _check_free(runs: list[Run], runner: Runner) -> None:
     taken = [place for run in runs for place in runner.in_the_way(run.commands)]
     if taken:
         names = [str(place.relative_to(runner.folder)) for place in taken]
@@ -159,9 +145,9 @@ def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress, has_
     failures: list[str] = []
     for command in run.commands:
         if command not in left:
-            progress.skip(f"{command.name}: done before")
+            progress.end(f"{command.name}: done before")
         elif not has_model or (failures and run.training in left):
-            progress.skip(f"{command.name}: left out, because there is no model")
+            progress.end(f"{command.name}: left out, because there is no model")
         elif not runner.stopped.is_set():
             log = shlex.quote(str(runner.log(command)))
             progress.begin(f"{command.name}, log: {log}")

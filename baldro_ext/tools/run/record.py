@@ -19,8 +19,9 @@ def file(run: Run, runner: Runner) -> Path:
 
 def write(study: Study, run: Run, runner: Runner) -> None:
     """Write the record of a run that has ended; a value that does not apply or is not known is null."""
-    retain, timed = study.retain_file, run.training and not study.every_epoch
-    logs = runner.folder / retain if retain else None
+    logs = runner.folder / (study.retain_file or "")
+    versions = {name: installed(name) for name in ("baldro-ext", "transformers", "torch")}
+    versions["open-unlearning"] = head(runner.checkout)
     record = {
         "schema": 1,
         "label": run.method.label if run.method else run.task,
@@ -34,28 +35,22 @@ def write(study: Study, run: Run, runner: Runner) -> None:
         "split": study.chosen_split,
         "model": study.model,  # before unlearning; null is the experiment's own
         "model_config": study.model_config or study.benchmark.model,
-        "retain_logs": retain,
-        "retain_sha256": sha256(logs.read_bytes()) if logs and logs.exists() else None,
+        "retain_logs": study.retain_file,
+        "retain_sha256": sha256(logs.read_bytes()) if logs.is_file() else None,
         "metrics": study.metrics,  # empty is the benchmark's own
         "lm_eval": study.lm_eval,
         "relearn": study.relearn,  # learning rate of the relearning that follows, or that made this model
         "folder": run.model,
         "commands": {command.name: command.line(runner.checkout) for command in run.commands},
         # As the Trainer measures it; null where evaluations ran within it, or the model was not trained here.
-        "training_seconds": _training_seconds(runner.folder / run.model) if timed else None,
+        "training_seconds": None if study.every_epoch or not run.training else _seconds(runner.folder / run.model),
         "jobs": runner.jobs,  # how many commands ran at a time, on which training_seconds depends
-        "versions": _versions(runner.checkout),
+        "versions": {name: version for name, version in versions.items() if version},
     }
     replace(file(run, runner), json.dumps(record, indent=2).encode() + b"\n")
 
 
-def _training_seconds(model: Path) -> float | None:
+def _seconds(model: Path) -> float | None:
     state = model / "trainer_state.json"
     history = json.loads(state.read_text())["log_history"] if state.exists() else []
     return next((float(entry["train_runtime"]) for entry in reversed(history) if "train_runtime" in entry), None)
-
-
-def _versions(checkout: Path) -> dict[str, str]:
-    found: dict[str, str | None] = {name: installed(name) for name in ("baldro-ext", "transformers", "torch")}
-    found["open-unlearning"] = head(checkout)
-    return {name: version for name, version in found.items() if version}
