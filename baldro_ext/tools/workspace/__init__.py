@@ -1,18 +1,7 @@
 """Working folders in which the framework's TOFU commands run offline, on made-up data and small models.
 
-    from pathlib import Path
-    from baldro_ext.tools.workspace import lay_out
-
-    lay_out(Path("toy"))
-
-writes made-up data under the name that the framework loads, `locuslab/TOFU`, and small Llamas that have memorised it
-under the names of the real ones: a dataset or model name is taken for a local folder first. Its parts:
-
-    from baldro_ext.tools.workspace import make_tofu, rows_to_memorise
-    from baldro_ext.tools.workspace.model import make_model
-
-    make_tofu(Path("mine"), authors=20, questions=20)
-    make_model(Path("mine"), "target", rows=rows_to_memorise(Path("mine"), "full"), hidden=128)
+`lay_out(Path("toy"))` writes made-up data under the name that the framework loads, `locuslab/TOFU`, and small Llamas
+that have memorised it under the names of the real ones: a dataset or model name is taken for a local folder first.
 """
 
 from __future__ import annotations

