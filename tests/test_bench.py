@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from baldro_ext.logprobs import answer_log_probs
 from baldro_ext.tools.bench import released, report
-from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
+from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.measure import compared, measure
 from baldro_ext.tools.bench.methods import FLOOR, Method
 from baldro_ext.tools.cli import app
@@ -88,9 +88,9 @@ def test_the_table_compares_with_the_built_in_trainer_and_the_floor() -> None:
     assert report.picture(comparison).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("llama-3.2-1b", 1_235_814_400), ("llama-3.1-8b", 8_030_261_248)])
+@pytest.mark.parametrize(("name", "parameters"), [("Llama-3.2-1B", 1_235_814_400), ("Llama-3.1-8B", 8_030_261_248)])
 def test_a_shape_has_the_size_of_the_model_it_is_called_by(name: str, parameters: int) -> None:
-    model = build_model(SHAPES[name], torch.device("meta"), torch.bfloat16)
+    model = build_model(configuration(name), torch.device("meta"), torch.bfloat16)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert torch.get_default_dtype() == torch.float32
 
@@ -98,11 +98,11 @@ def test_a_shape_has_the_size_of_the_model_it_is_called_by(name: str, parameters
 @pytest.fixture(scope="module")
 def models() -> tuple[nn.Module, nn.Module, dict[str, dict[str, Tensor]]]:
     """A model, the one before it, and a batch, in float64."""
-    model, before = (build_model(SHAPES["tiny"], CPU, torch.float64) for _ in range(2))
+    model, before = (build_model(configuration("tiny"), CPU, torch.float64) for _ in range(2))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    samples = BATCH.samples(SHAPES["tiny"]["vocab_size"])
+    samples = BATCH.samples(MODELS["tiny"]["vocab_size"])
     return model, before, default_collate([samples[index] for index in BATCH.rows[0]])
 
 

@@ -11,12 +11,12 @@ from torch import nn
 from transformers.optimization import Adafactor
 from typer.testing import CliRunner
 
-from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
+from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.memory import MODELS, OPTIMIZERS, RESERVE, Setting, smallest_card, table
+from baldro_ext.tools.memory import OPTIMIZERS, RESERVE, Setting, smallest_card, table
 from baldro_ext.tools.weightless import Peak
 
-WIDTH = SHAPES["tiny"]["vocab_size"]
+WIDTH = MODELS["tiny"]["vocab_size"]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_model_has_the_size_of_the_published_one(name: str, millions: float) -
 
 
 def test_the_peak_is_what_was_alive_together() -> None:
-    model = build_model(SHAPES["tiny"], torch.device("cpu"), torch.float32)
+    model = build_model(configuration("tiny"), torch.device("cpu"), torch.float32)
     with Peak(model, model.parameters()) as peak:
         first = torch.ones(10, WIDTH)  # logits, 4 bytes each
         view = first[2:]  # no memory of its own

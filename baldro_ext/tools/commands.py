@@ -121,9 +121,10 @@ class Runner:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
+                    who = place.read_text(errors="replace")
                     raise NotOursError(
-                        f"another baldro run, or a command that it left behind, is at work in {self.folder} "
-                        f"({place.read_text(errors='replace')}): wait until it has ended, end it, or use another --folder"
+                        f"another baldro run, or a command that it left behind, is at work in {self.folder} ({who}): "
+                        "wait until it has ended, end it, or use another --folder"
                     ) from None
                 self._lock = file.fileno()
             try:

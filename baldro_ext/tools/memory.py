@@ -22,27 +22,14 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from baldro_ext import compat, logprobs, suggest
 from baldro_ext.errors import BaldroError
 from baldro_ext.open_unlearning.registration import config_directory
-from baldro_ext.tools.bench.batch import SHAPES, Batch
+from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.methods import make_trainer
 from baldro_ext.tools.weightless import MasksKnown, Peak, without_values
-
-MODELS: dict[str, dict[str, Any]] = {
-    "SmolLM2-135M": {"model_type": "llama", **SHAPES["smollm2-135m"]},
-    "Llama-3.2-1B": {"model_type": "llama", **SHAPES["llama-3.2-1b"]},
-    "Llama-2-7B": {"model_type": "llama", **SHAPES["llama-2-7b"]},
-    "Llama-3.1-8B": {"model_type": "llama", **SHAPES["llama-3.1-8b"]},
-    # Qwen/Qwen3-8B: as Llama-3.1-8B but for what follows; head_dim is 128.
-    "Qwen3-8B": {
-        **{"model_type": "qwen3", **SHAPES["llama-3.1-8b"], "head_dim": 128},
-        **{"num_hidden_layers": 36, "intermediate_size": 12_288, "vocab_size": 151_936},
-    },
-}
-"""Models by name, as arguments of `AutoConfig.for_model`."""
 
 _MIN_8BIT, _BLOCK_8BIT = 4096, 256  # bitsandbytes 0.44: smaller parameters keep float32; one float32 scale per block
 OPTIMIZERS: dict[str, Callable[[nn.Parameter, bool], float]] = {
@@ -100,10 +87,9 @@ class Setting:
             MemoryInputError: There is none here.
         """
         try:
-            if self.model not in MODELS:
-                return AutoConfig.from_pretrained(self.model, local_files_only=True)
-            shape = {"max_position_embeddings": 8192, **MODELS[self.model]}
-            return AutoConfig.for_model(shape.pop("model_type"), **shape)
+            if self.model in MODELS:
+                return configuration(self.model)
+            return AutoConfig.from_pretrained(self.model, local_files_only=True)
         except (OSError, ValueError):
             raise MemoryInputError(
                 f"{self.model} is no model that this release of transformers knows, and no folder or cached repository "
@@ -112,11 +98,9 @@ class Setting:
 
     def build(self, device: str) -> Any:
         """Return the model in training mode, with random weights."""
-        config = self.config()
-        config.use_cache = False
-        with torch.device(device):
-            model = AutoModelForCausalLM.from_config(config, torch_dtype=self.dtype, attn_implementation="sdpa")
-            if self.lora:
+        model = build_model(self.config(), torch.device(device), self.dtype)
+        if self.lora:
+            with torch.device(device):
                 model = self._with_adapters(model)
         if self.checkpointing:
             model.gradient_checkpointing_enable()

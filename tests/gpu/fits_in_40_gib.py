@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 
 from baldro_ext.tools import framework
-from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
+from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.methods import make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("trainer", help="of the framework's configurations: BalDRO_DV, NPO, ...")
-parser.add_argument("--shape", default="llama-3.1-8b", choices=SHAPES)
+parser.add_argument("--shape", default="Llama-3.1-8B", choices=MODELS)
 parser.add_argument("--device", default="cuda")
 parser.add_argument("--gib", type=float, default=40.0, help="cap of the GPU's memory")
 parser.add_argument("--length", type=int, default=512, help="tokens per sample")
@@ -35,7 +35,7 @@ if device.type == "cuda":
     whole = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, given.gib * 2**30 / whole), device)
 
-model = build_model(SHAPES[given.shape], device, torch.bfloat16)
+model = build_model(configuration(given.shape), device, torch.bfloat16)
 checkout = framework.checkout(framework.made_for())
 batch = Batch(size=1, length=given.length, prompt=given.length // 4, different=32)
 # Within a batch of one sample every weighting is the plain loss.

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 
-from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
+from baldro_ext.tools.bench.batch import Batch, build_model, configuration
 from baldro_ext.tools.bench.measure import measure as bench
 from baldro_ext.tools.bench.methods import make_methods
-from baldro_ext.tools.memory import MODELS, MemoryInputError, Setting, compute, measure
+from baldro_ext.tools.memory import MemoryInputError, Setting, compute, measure
 
 checkout = Path(sys.argv[1])
-MODELS["tiny"] = {"model_type": "llama", **SHAPES["tiny"]}
 BATCH = Batch(size=4, length=24, prompt=9)
 settings = {
     "plain": (Setting("tiny", BATCH), ("NPO", "SatImp", "BalDRO_DV", "BalDRO_G")),
@@ -37,6 +36,6 @@ for method in ("NP0", "BalDRO_DV", "BalDRO_DV_DPO"):
     except MemoryInputError as error:
         refused[method] = str(error)
 with tempfile.TemporaryDirectory() as folder:
-    model = build_model(SHAPES["tiny"], torch.device("cpu"), torch.float32)
+    model = build_model(configuration("tiny"), torch.device("cpu"), torch.float32)
     costs, _ = bench(make_methods(["NPO"], checkout, model, BATCH, Path(folder)), model, batches=1, rounds=1)
 print(json.dumps({"pairs": pairs, "refused": refused, "saved": costs["saved_bytes"].to_dict()}))

@@ -1,4 +1,4 @@
-"""What is trained on what: Llamas with random weights, and batches of made-up samples."""
+"""What is trained on what: models with random weights, and batches of made-up samples."""
 
 from __future__ import annotations
 
@@ -6,43 +6,44 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from baldro_ext.answers import IGNORE_INDEX
 from baldro_ext.data import ForgetRetainDataset
 
 
-def _shape(width: int, layers: int, heads: int, key_value_heads: int, feed_forward: int, vocabulary: int) -> Any:
+def _llama(width: int, layers: int, heads: int, key_value_heads: int, feed_forward: int, vocabulary: int) -> Any:
     sizes = {"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": feed_forward}
     attention = {"num_attention_heads": heads, "num_key_value_heads": key_value_heads}
-    return {**sizes, **attention, "vocab_size": vocabulary}
+    return {"model_type": "llama", **sizes, **attention, "vocab_size": vocabulary}
 
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": _shape(64, 1, 1, 1, 176, 300),
-    "small": _shape(256, 4, 4, 4, 688, 16_000),
-    "medium": _shape(512, 8, 8, 8, 1376, 32_000),
-    # Numbers of config.json in HuggingFaceTB/SmolLM2-135M, meta-llama/Llama-3.2-1B, Llama-2-7b-hf and Llama-3.1-8B on
-    # huggingface.co.
-    "smollm2-135m": {**_shape(576, 30, 9, 3, 1536, 49_152), "tie_word_embeddings": True},
-    "llama-3.2-1b": {**_shape(2048, 16, 32, 8, 8192, 128_256), "tie_word_embeddings": True},
-    "llama-2-7b": _shape(4096, 32, 32, 32, 11_008, 32_000),
-    "llama-3.1-8b": _shape(4096, 32, 32, 8, 14_336, 128_256),
+MODELS: dict[str, dict[str, Any]] = {
+    "tiny": _llama(64, 1, 1, 1, 176, 300),
+    "small": _llama(256, 4, 4, 4, 688, 16_000),
+    "medium": _llama(512, 8, 8, 8, 1376, 32_000),
+    # Numbers of config.json in HuggingFaceTB/SmolLM2-135M, meta-llama/Llama-3.2-1B, Llama-2-7b-hf and Llama-3.1-8B, and
+    # Qwen/Qwen3-8B on huggingface.co.
+    "SmolLM2-135M": {**_llama(576, 30, 9, 3, 1536, 49_152), "tie_word_embeddings": True},
+    "Llama-3.2-1B": {**_llama(2048, 16, 32, 8, 8192, 128_256), "tie_word_embeddings": True},
+    "Llama-2-7B": _llama(4096, 32, 32, 32, 11_008, 32_000),
+    "Llama-3.1-8B": _llama(4096, 32, 32, 8, 14_336, 128_256),
+    "Qwen3-8B": {**_llama(4096, 36, 32, 8, 12_288, 151_936), "model_type": "qwen3", "head_dim": 128},
 }
-"""Arguments of `LlamaConfig` by name."""
+"""Arguments of `AutoConfig.for_model` by name."""
 
 
-def build_model(shape: dict[str, Any], device: torch.device, dtype: torch.dtype) -> LlamaForCausalLM:
-    """Return a Llama in training mode, with the same random weights every time."""
-    config = LlamaConfig(**shape, max_position_embeddings=8192, use_cache=False, attn_implementation="sdpa")
+def configuration(name: str, **changes: Any) -> PretrainedConfig:
+    """Return the configuration of a model in `MODELS`, with changes; ValueError if transformers is too old for it."""
+    return AutoConfig.for_model(**{"max_position_embeddings": 8192, **MODELS[name], **changes})
+
+
+def build_model(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a model in training mode, with the same random weights every time."""
+    config.use_cache = False
     torch.manual_seed(0)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with device:  # large models are never built on the CPU first
-            return LlamaForCausalLM(config).train()
-    finally:
-        torch.set_default_dtype(default)
+    with device:  # large models are never built on the CPU first
+        return AutoModelForCausalLM.from_config(config, torch_dtype=dtype, attn_implementation="sdpa").train()
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,10 @@ def picture(comparison: pd.DataFrame) -> bytes:
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what timings depend on."""
     packages = ("baldro-ext", "torch", "transformers", "accelerate")
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else (*names, platform.machine())[0],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -86,9 +88,3 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _kind(name: str, base: str) -> str:
     return "open-unlearning" if name == base else "released formulas" if "released" in name else "baldro_ext"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    name = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    return name[1] if name else platform.processor() or platform.machine()

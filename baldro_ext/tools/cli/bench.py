@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools import files, framework
-from baldro_ext.tools.cli.commands import names
+from baldro_ext.tools.cli.commands import names, quiet
 
 RESULTS = ("bench.json", "bench.png")
 
 
 def bench(
-    shape: Annotated[str, typer.Option(help="Shape of the Llama, with random weights.")] = "small",
+    shape: Annotated[str, typer.Option(help="The model, with random weights.")] = "small",
     vocabulary: Annotated[int | None, typer.Option(min=2, help="Another number of tokens.")] = None,
     batch: Annotated[int, typer.Option(min=2, help="Forget samples per step; as many retain samples.")] = 8,
     length: Annotated[int, typer.Option(min=2, help="Tokens per sample.")] = 96,
@@ -35,40 +35,41 @@ def bench(
     and bench.png.
 
     \b
-    Shapes: tiny, small, medium, smollm2-135m, llama-3.2-1b, llama-2-7b, llama-3.1-8b.
+    Shapes: tiny, small, medium, SmolLM2-135M, Llama-3.2-1B, Llama-2-7B, Llama-3.1-8B, Qwen3-8B.
 
     \b
     Examples:
       baldro bench
       baldro bench --shape medium --bases NPO
-      baldro bench --shape llama-3.2-1b --batch 8 --length 512 --prompt 128
+      baldro bench --shape Llama-3.2-1B --batch 8 --length 512 --prompt 128
     """
     if prompt >= length:
         raise typer.BadParameter(f"{prompt} of {length} tokens leave no answer", param_hint="--prompt")
-    import torch
+    with quiet():
+        import torch
 
-    from baldro_ext.tools.bench import report
-    from baldro_ext.tools.bench.batch import SHAPES, Batch, build_model
-    from baldro_ext.tools.bench.measure import compared, measure
-    from baldro_ext.tools.bench.methods import TRAINERS, make_methods
+        from baldro_ext.tools.bench import report
+        from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
+        from baldro_ext.tools.bench.measure import compared, measure
+        from baldro_ext.tools.bench.methods import TRAINERS, make_methods
 
-    names(shape, "--shape", SHAPES)
+    names(shape, "--shape", MODELS)
     chosen = names(bases, "--bases", TRAINERS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # as the framework trains there
     checkout = framework.checkout(framework.made_for())
-    sizes = SHAPES[shape] | ({"vocab_size": vocabulary} if vocabulary else {})
-    model = build_model(sizes, device, dtype)
+    changes = {"vocab_size": vocabulary} if vocabulary else {}
+    model = build_model(configuration(shape, **changes), device, dtype)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     step = Batch(batch, length, prompt)
     files.check(out, RESULTS)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():
         methods = make_methods(chosen, checkout, model, step, Path(folder))
         costs, seconds = measure(methods, model, step.different, rounds)
     comparison, environment = compared(costs, seconds), report.environment(device)
     typer.echo(
-        f"\nLlama {shape}, vocabulary {sizes['vocab_size']:,}, {dtype}, on {environment['device']}, "
+        f"\n{shape}, vocabulary {model.config.vocab_size:,}, {dtype}, on {environment['device']}, "
         f"{environment['threads']} threads.\nA step: {batch} forget and {batch} retain samples of {length} tokens, "
         f"{prompt} of them prompt; median of {rounds} rounds, ratios taken round by round.\n\n"
         f"{report.table(comparison)}\n\n"
@@ -76,7 +77,7 @@ def bench(
     )
     record = {
         "environment": environment,
-        "model": {**sizes, "dtype": str(dtype), "checkpointing": checkpointing},
+        "model": {**MODELS[shape], **changes, "dtype": str(dtype), "checkpointing": checkpointing},
         "batch": vars(step),
         "methods": json.loads(comparison.to_json(orient="index")),
         "seconds": seconds.to_dict("list"),

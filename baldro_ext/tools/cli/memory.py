@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import names
+from baldro_ext.tools.cli.commands import names, quiet
 
 
 def memory(
@@ -30,7 +30,7 @@ def memory(
     for both in "fits"), the step of the optimizer, and evaluation.
 
     \b
-    Models: SmolLM2-135M, Llama-3.2-1B, Llama-2-7B, Llama-3.1-8B, Qwen3-8B.
+    Models: SmolLM2-135M, Llama-3.2-1B, Llama-2-7B, Llama-3.1-8B, Qwen3-8B; tiny, small, medium: those of bench.
     Optimizers: paged_adamw_32bit (the framework's), paged_adamw_8bit, adamw_torch, adafactor.
 
     \b
@@ -44,12 +44,13 @@ def memory(
         raise typer.BadParameter(f"{answers} of {tokens} tokens leave no prompt", param_hint="--answer-tokens")
     if four_bit and not lora:
         raise typer.BadParameter("weights in 4 bits cannot be trained: add --lora 16", param_hint="--four-bit")
-    import pandas as pd
-    import torch
-    from tqdm.auto import tqdm
+    typer.echo("Computing: about ten seconds for each method", err=True)
+    with quiet():
+        import pandas as pd
+        import torch
 
-    from baldro_ext.tools.bench.batch import Batch
-    from baldro_ext.tools.memory import OPTIMIZERS, Setting, compute, table
+        from baldro_ext.tools.bench.batch import Batch
+        from baldro_ext.tools.memory import OPTIMIZERS, Setting, compute, table
 
     names(optimizer, "--optimizer", OPTIMIZERS)
     dtype = torch.float32 if float32 else torch.bfloat16
@@ -57,8 +58,8 @@ def memory(
     setting = Setting(model, step, optimizer, dtype, checkpointing, lora, four_bit)
     setting.config()  # before what takes long
     checkout = framework.checkout(framework.made_for())
-    computed = {name: compute(name, setting, checkout) for name in tqdm(names(methods), leave=False)}
-    parts = pd.DataFrame(computed).T
+    with quiet():
+        parts = pd.DataFrame({name: compute(name, setting, checkout) for name in names(methods)}).T
     trained = f"LoRA of rank {lora}{', weights in 4 bits' if four_bit else ''}" if lora else "all weights trained"
     typer.echo(
         f"{model}, {trained}, {str(dtype).removeprefix('torch.')}, {optimizer}"
