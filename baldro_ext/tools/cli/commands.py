@@ -26,12 +26,6 @@ _Number = TypeVar("_Number", int, float)
 class Group(TyperGroup):
     """The class of every group of commands: `typer.Typer(cls=Group)`."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names, or fail with exit code 2 and the closest name."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            ctx.fail(f"no such command {args[0]!r}: {known(args[0], self.list_commands(ctx))}")
-        return super().resolve_command(ctx, args)
-
     def invoke(self, ctx: Any) -> Any:
         """Run a command; end it with the message and exit code of a BaldroError or OSError, without a traceback."""
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from baldro_ext.balance import forget_balance
-from baldro_ext.tools import framework
+from baldro_ext.tools import framework, palette
 from baldro_ext.tools.git import GitError
 from baldro_ext.tools.run import Method, Study
 
@@ -39,17 +41,14 @@ def find_checkout(say: Callable[[str], None], requires: Sequence[str] = framewor
 
 def study(seed: int) -> Study:
     """Return what the demo compares, in a folder of `baldro workspace tofu`."""
+    common = ("learning_rate=2.5e-4", "gradient_accumulation_steps=1", "report_to=none")
     return Study(
         METHODS,
         seeds=(seed,),
         model="models/tofu_target",
         retain_model="models/tofu_retain90",
         hardware="cpu",
-        common=(
-            "trainer.args.learning_rate=2.5e-4",
-            "trainer.args.gradient_accumulation_steps=1",
-            "trainer.args.report_to=none",
-        ),
+        common=tuple(f"trainer.args.{setting}" for setting in common),
     )
 
 
@@ -61,17 +60,17 @@ def evaluations(study: Study, folder: Path) -> dict[str, Path]:
     return {name: folder / "saves" / "eval" / task for name, task in tasks.items()}
 
 
-def probabilities(evaluation: Path) -> list[float]:
-    """Return the probability per token of each forgotten answer, between 0 and 1."""
+def probabilities(evaluation: Path) -> dict[str, float]:
+    """Return the probability per token of each forgotten answer, between 0 and 1, by the index of its sample."""
     samples = json.loads((evaluation / "TOFU_EVAL.json").read_text())["forget_Q_A_Prob"]["value_by_index"]
-    return [sample["prob"] for sample in samples.values()]
+    return {index: sample["prob"] for index, sample in samples.items()}
 
 
 def table(evaluations: Mapping[str, Path]) -> str:
     """Return what is left of the forgotten answers, and of the rest, one row per model."""
     rows = []
     for name, folder in evaluations.items():
-        left = forget_balance(dict(enumerate(probabilities(folder))))
+        left = forget_balance(probabilities(folder))
         summary = json.loads((folder / "TOFU_SUMMARY.json").read_text())
         rows.append(
             [name, left.mean, left.worst_mean, left.largest, *(summary.get(metric) for metric in MEASURES.values())]
@@ -79,3 +78,26 @@ def table(evaluations: Mapping[str, Path]) -> str:
     head = ["", "probability", "worst decile", "largest", *MEASURES]
     digits = ["", ".3f", ".3f", ".3f", ".3f", ".1e", ".3f"]  # forget quality is a p-value, often tiny
     return tabulate(rows, head, tablefmt="plain", floatfmt=digits, missingval="-")
+
+
+def picture(evaluations: Mapping[str, Path]) -> bytes:
+    """Return a PNG that shows how evenly each model forgot: one dot per forgotten answer, one row per model."""
+    figure = Figure(figsize=(6.4, 3.3), layout="constrained")
+    axes = figure.subplots()
+    for row, (name, folder) in enumerate(evaluations.items()):
+        values = probabilities(folder)
+        colour, worst = palette.METHODS.get(name, palette.GREY), forget_balance(values).worst_mean
+        axes.plot([0, 1], [row, row], color="#e6e6e6", linewidth=1, zorder=0)
+        axes.scatter([*values.values()], [row] * len(values), 46, colour, alpha=0.5, linewidths=0)
+        axes.plot([worst, worst], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
+        axes.text(worst, row - 0.32, f"{worst:.2f}", ha="center", va="bottom", fontsize=9, color=colour)
+    axes.set_yticks(range(len(evaluations)), list(evaluations))
+    axes.set_ylim(len(evaluations) - 0.5, -0.75)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("probability of a forgotten answer, per token")
+    axes.set_title("dot: a forgotten answer    bar: mean of the worst decile", loc="right", fontsize=9, color="#555555")
+    axes.tick_params(axis="y", length=0, labelsize=11)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    return image.getvalue()
