@@ -27,9 +27,18 @@ class Group(TyperGroup):
     """The class of every group of commands: `typer.Typer(cls=Group)`."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; end it with the message and exit code of a BaldroError or OSError, without a traceback."""
+        """Run a command; end it with the message and exit code of what stopped it, without a traceback.
+
+        SIGTERM and SIGHUP interrupt it as Ctrl-C does, so that the commands it runs end too.
+        """
+        for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+            if number and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, signal.default_int_handler)
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("\nInterrupted. What is finished is kept: the same command continues from here.", err=True)
+            raise typer.Exit(130) from None
         except BaldroError as error:
             raise typer.Exit(report(error)) from None
         except BrokenPipeError:  # the reader of a pipe has seen enough
@@ -42,27 +51,6 @@ def report(error: BaldroError) -> int:
     """Print the message of an error to standard error; return its exit code."""
     typer.echo(f"Error: {error}", err=True)
     return error.exit_code
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """End the command with exit code 130 on Ctrl-C, SIGTERM and SIGHUP, so that the commands it runs end too.
-
-    A signal that is ignored, as SIGHUP under nohup, stays ignored.
-    """
-    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in signals}
-    for number in signals:
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("\nInterrupted. What is finished is kept: the same command continues from here.", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

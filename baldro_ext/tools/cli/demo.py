@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools.cli import run
-from baldro_ext.tools.cli.commands import interruptible, program, quiet
+from baldro_ext.tools.cli.commands import program, quiet
 
 _RESULT = """
 This is one seed, and numbers differ between machines. Over six seeds, BalDRO_DV_radius left less of the worst decile
@@ -46,17 +46,16 @@ def demo(
     from baldro_ext.tools.commands import Runner
 
     place, study = folder.absolute(), demo.study(seed)
-    with interruptible():
-        checkout = demo.find_checkout(typer.echo)
-        typer.echo(f"Working in {folder}, with open-unlearning in {checkout}")
-        typer.echo("1/2  Making 24 authors, a model that has memorised them all, and one that never knew the last four")
-        with quiet():
-            from baldro_ext.tools.workspace import lay_out
-        lay_out(place, checkout, seed)
-        typer.echo("2/2  Unlearning those four, two commands at a time")
-        # One thread each: two such small models at a time are faster than one on two cores.
-        runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)
-        run.carry_out(study, runner, starts=False)
-        found = demo.evaluations(study, place)
-        files.write(place, {"demo.png": demo.picture(found)})
+    checkout = demo.find_checkout(typer.echo)
+    typer.echo(f"Working in {folder}, with open-unlearning in {checkout}")
+    typer.echo("1/2  Making 24 authors, a model that has memorised them all, and one that never knew the last four")
+    with quiet():
+        from baldro_ext.tools.workspace import lay_out
+    lay_out(place, checkout, seed)
+    typer.echo("2/2  Unlearning those four, two commands at a time")
+    # One thread each: two such small models at a time are faster than one on two cores.
+    runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)
+    run.carry_out(study, runner, starts=False)
+    found = demo.evaluations(study, place)
+    files.write(place, {"demo.png": demo.picture(found)})
     typer.echo(_RESULT.format(table=demo.table(found), folder=folder, program=program()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baldro_ext.tools.cli.commands import interruptible, names, numbers, program
+from baldro_ext.tools.cli.commands import names, numbers, program
 
 if TYPE_CHECKING:
     from baldro_ext.tools.commands import Runner
@@ -115,8 +115,7 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False, starts: boo
     """Carry a study out as `execute` does; end the command with 1, and the reasons, where something failed."""
     from baldro_ext.tools.run.execute import execute
 
-    with interruptible():
-        failures = execute(study, runner, typer.echo, overwrite, starts)
+    failures = execute(study, runner, typer.echo, overwrite, starts)
     if not study.benchmark.by_tasks and not study.retain_file:
         typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     if failures:
