@@ -23,6 +23,8 @@ from baldro_ext.tools.files import NotOursError
 if sys.platform != "win32":
     import fcntl
 
+Script = Literal["train", "eval"]
+
 
 class RunError(BaldroError):
     """A command of the framework failed; the message names its log."""
@@ -30,19 +32,12 @@ class RunError(BaldroError):
 
 @dataclass(frozen=True)
 class Command:
-    """One call of the framework.
+    """One call of the framework."""
 
-    Attributes:
-        name: What it does, in words that also name its log: `unlearn NPO`.
-        script: `train` or `eval`.
-        overrides: Hydra overrides.
-        results: Files that the call writes into one folder, relative to the working folder.
-    """
-
-    name: str
-    script: Literal["train", "eval"]
-    overrides: tuple[str, ...]
-    results: tuple[str, ...]
+    name: str  # what it does, in words that also name its log: `unlearn NPO`
+    script: Script
+    overrides: tuple[str, ...]  # of Hydra
+    results: tuple[str, ...]  # files that it writes into one folder, relative to the working folder
 
     def line(self, checkout: Path) -> str:
         """Return the command line as one would type it in the working folder."""
@@ -64,7 +59,7 @@ class Runner:
     def __init__(self, folder: Path, checkout: Path, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
         self.folder, self.checkout, self.jobs = folder, checkout, len(environments)
         self.stopped = threading.Event()
-        self._lock: int | None = None
+        self._lock: int | None = None  # a file descriptor
         self._running: dict[subprocess.Popen[bytes], Command] = {}
         self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         for environment in environments:
@@ -76,7 +71,7 @@ class Runner:
 
     def has_succeeded(self, command: Command) -> bool:
         """Whether this very command line has once made its results, which may have been deleted since."""
-        return files.is_made(self._note(command), self._recipe(command, finished=True))
+        return files.is_made(self._note(command), self._recipe(command))
 
     def is_done(self, command: Command) -> bool:
         """Whether this very command line has made its results, which are there."""
@@ -88,10 +83,13 @@ class Runner:
         Args:
             commands: Those that share folders: the evaluations of one model write into the same.
         """
-        unknown = [command for command in commands if not self._knows(command)]
-        ours = {file.parent for command in commands if self._knows(command) for file in self._results(command)}
+        known = {
+            command: self.has_succeeded(command) or files.is_made(self._note(command), self._recipe(command, False))
+            for command in commands
+        }
+        ours = {file.parent for command in commands if known[command] for file in self._results(command)}
         found = []
-        for command in unknown:
+        for command in (command for command in commands if not known[command]):
             places = self._results(command)
             places += sorted({file.parent for file in places} - ours)
             if files.recipe_of(self._note(command)) is None:  # not the log of another command line that ran here
@@ -148,7 +146,7 @@ class Runner:
                     f"its end is\n{_end(log)}"
                 )
             seconds = time.monotonic() - started
-            files.mark_made(self._note(command), self._recipe(command, finished=True), seconds=round(seconds, 1))
+            files.mark_made(self._note(command), self._recipe(command), seconds=round(seconds, 1))
         except OSError as error:
             raise RunError(f"cannot {command.name}: {files.explained(error, log)}") from None
         return seconds
@@ -195,18 +193,13 @@ class Runner:
                 os.ftruncate(self._lock, 0)
                 os.write(self._lock, ", ".join(who).encode())
 
-    def _knows(self, command: Command) -> bool:
-        """Whether this very command line was run here, even if it did not come to its end."""
-        begun = files.is_made(self._note(command), self._recipe(command, finished=False))
-        return begun or self.has_succeeded(command)
-
     def _results(self, command: Command) -> list[Path]:
         return [self.folder / name for name in command.results]
 
     def _note(self, command: Command) -> Path:
         return self.log(command).with_suffix(".json")
 
-    def _recipe(self, command: Command, finished: bool) -> dict[str, object]:
+    def _recipe(self, command: Command, finished: bool = True) -> dict[str, object]:
         return {"command": command.line(self.checkout), "finished": finished}
 
 

@@ -16,21 +16,13 @@ class StudyError(BaldroError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark of the framework.
+    """One benchmark of the framework."""
 
-    Attributes:
-        name: In its experiments: `tofu` of `unlearn/tofu`.
-        files: How its result files begin: `TOFU` of `TOFU_SUMMARY.json`.
-        suite: Key of its evaluator below `eval`.
-        model: The model configuration that its experiments choose.
-        splits: What can be forgotten; the experiments choose the first.
-    """
-
-    name: str
-    files: str
-    suite: str
-    model: str
-    splits: tuple[str, ...]
+    name: str  # in its experiments: `tofu` of `unlearn/tofu`
+    files: str  # how its result files begin: `TOFU` of `TOFU_SUMMARY.json`
+    suite: str  # key of its evaluator below `eval`
+    model: str  # the model configuration that its experiments choose
+    splits: tuple[str, ...]  # what can be forgotten; the experiments choose the first
 
     @property
     def by_tasks(self) -> bool:

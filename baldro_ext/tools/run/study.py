@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from baldro_ext.tools.commands import Command
+from baldro_ext.tools.commands import Command, Script
 from baldro_ext.tools.fairness import unfair_accumulation
 from baldro_ext.tools.run import benchmarks
 from baldro_ext.tools.run.benchmarks import Benchmark, StudyError
@@ -30,25 +30,15 @@ _OWN = {
 
 @dataclass(frozen=True)
 class Run:
-    """One model of a comparison.
+    """One model of a comparison."""
 
-    Attributes:
-        task: Names its folders.
-        model: Folder or name of the model that is evaluated.
-        training: How it is made; `None` for a model that is there.
-        evaluations: Each by itself, after the training.
-        method: `None` for a model that is there.
-        seed: Likewise.
-        relearning: What is made from this model, if it is attacked.
-    """
-
-    task: str
-    model: str
-    training: Command | None
-    evaluations: tuple[Command, ...]
-    method: Method | None = None
+    task: str  # names its folders
+    model: str  # folder or name of the model that is evaluated
+    training: Command | None  # how it is made, or None for a model that is there
+    evaluations: tuple[Command, ...]  # each by itself, after the training
+    method: Method | None = None  # None for a model that is there, like the seed
     seed: int | None = None
-    relearning: Run | None = None
+    relearning: Run | None = None  # what is made from this model, if it is attacked
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -152,10 +142,6 @@ class Study:
         task = f"{method.label}_seed{seed}"
         folder = f"saves/unlearn/{task}"
         overrides = (
-            f"trainer={method.trainer}",
-            f"experiment={self.experiment}",
-            *((f"+hardware={self.hardware}",) if self.hardware else ()),
-            f"task_name={task}",
             f"trainer.args.seed={seed}",
             *self._model(self.model),
             *self.benchmark.split(self.split, training=True),
@@ -164,7 +150,8 @@ class Study:
             *method.overrides,
             *self.accumulation(method),
         )
-        training = Command(f"unlearn {task}", "train", overrides, (f"{folder}/training_args.bin",))
+        choices = (f"trainer={method.trainer}", f"experiment={self.experiment}")
+        training = self._command("train", f"unlearn {task}", task, choices, overrides, f"{folder}/training_args.bin")
         relearning = self._relearning(method, seed, folder) if self.relearn else None
         return Run(task, folder, training, self._evaluations(task, folder), method, seed, relearning)
 
@@ -174,15 +161,13 @@ class Study:
         task = f"{relearned.label}_seed{seed}"
         folder = f"saves/relearn/{task}"
         overrides = (
-            "experiment=relearn/tofu",
-            *((f"+hardware={self.hardware}",) if self.hardware else ()),
-            f"task_name={task}",
             *self._model(model),
             f"trainer.args.learning_rate={self.relearn:g}",
             *self.benchmark.split(self.split, training=False),
             *_chosen(self.common, *_IN_EVALUATIONS_TOO, *(f"trainer.args.{name}" for name in _MACHINE)),
         )
-        training = Command(f"relearn {method.label}_seed{seed}", "train", overrides, (f"{folder}/training_args.bin",))
+        choices, made = ("experiment=relearn/tofu",), f"{folder}/training_args.bin"
+        training = self._command("train", f"relearn {method.label}_seed{seed}", task, choices, overrides, made)
         return Run(task, folder, training, (self._evaluate(task, folder, self.retain_file),), relearned, seed)
 
     def accumulation(self, method: Method) -> tuple[str, ...]:
@@ -199,7 +184,7 @@ class Study:
         return (
             "trainer.args.eval_strategy=epoch",
             *self.benchmark.metrics(self.every_epoch),
-            *_retain_logs(self.retain_file),
+            *_given("retain_logs_path", self.retain_file),
             *_chosen(self.evaluation, f"eval.{self.benchmark.suite}"),
         )
 
@@ -208,57 +193,60 @@ class Study:
         if not self.lm_eval or self.benchmark.by_tasks:
             return (first,)
         overrides = (
-            "eval=lm_eval",
-            f"model={self.model_config or self.benchmark.model}",
-            *self._evaluated(task, model),
+            *self._model(model),
             "eval.lm_eval.overwrite=true",
             *self._tasks,
             "hydra.output_subdir=.hydra_lm_eval",  # beside the benchmark's own, which has the same folder
             *_chosen(self.common, "model"),
             *_chosen(self.evaluation, "model", "eval.lm_eval", "hydra", "seed"),
         )
-        return (first, Command(f"lm-eval {task}", "eval", overrides, (f"saves/eval/{task}/LMEval_SUMMARY.json",)))
+        choices = ("eval=lm_eval", f"model={self.model_config or self.benchmark.model}")
+        result = f"saves/eval/{task}/LMEval_SUMMARY.json"
+        return (first, self._command("eval", f"lm-eval {task}", task, choices, overrides, result))
 
     def _evaluate(self, task: str, model: str, retain: str | None) -> Command:
-        own = self.evaluation
-        if not self.benchmark.by_tasks:
-            own = tuple(override for override in own if override not in _chosen(own, "eval.lm_eval"))
+        of_tasks = () if self.benchmark.by_tasks else _chosen(self.evaluation, "eval.lm_eval")
         overrides = (
-            f"experiment=eval/{self.benchmark.name}/default",
-            *self._evaluated(task, model),
+            *self._model(model),
             *self.benchmark.split(self.split, training=False),
-            *_retain_logs(retain),
+            *_given("retain_logs_path", retain),
             f"eval.{self.benchmark.suite}.overwrite=true",
             *self.benchmark.metrics(self.metrics),
             *(self._tasks if self.benchmark.by_tasks else ()),
             *(("+eval/relearned=tofu",) if self.relearn else ()),
             *_chosen(self.common, *_IN_EVALUATIONS_TOO),
-            *own,
+            *(override for override in self.evaluation if override not in of_tasks),
         )
-        results = tuple(f"saves/eval/{task}/{name}" for name in self.benchmark.results)
-        return Command(f"evaluate {task}", "eval", overrides, results)
+        choices = (f"experiment=eval/{self.benchmark.name}/default",)
+        results = (f"saves/eval/{task}/{name}" for name in self.benchmark.results)
+        return self._command("eval", f"evaluate {task}", task, choices, overrides, *results)
 
-    def _evaluated(self, task: str, model: str) -> tuple[str, ...]:
-        hardware = (f"+hardware={self.hardware}_eval",) if self.hardware else ()
-        return (*hardware, f"task_name={task}", *self._model(model))
+    def _command(
+        self, script: Script, name: str, task: str, choices: tuple[str, ...], overrides: tuple[str, ...], *results: str
+    ) -> Command:
+        hardware = self.hardware and f"{self.hardware}{'_eval' if script == 'eval' else ''}"
+        head = (*choices, *_given("+hardware", hardware), f"task_name={task}")
+        return Command(name, script, (*head, *overrides), results)
 
     @property
     def _tasks(self) -> tuple[str, ...]:
         return (f"eval.lm_eval.tasks=[{','.join(self.lm_eval)}]",) if self.lm_eval else ()
 
     def _model(self, name: str | None) -> tuple[str, ...]:
-        chosen = (f"model={self.model_config}",) if self.model_config else ()
-        weights = (f"model.model_args.pretrained_model_name_or_path={name}",) if name else ()
-        tokenizer = (f"model.tokenizer_args.pretrained_model_name_or_path={self.tokenizer}",) if self.tokenizer else ()
-        return (*chosen, *weights, *tokenizer)
+        return (
+            *_given("model", self.model_config),
+            *_given("model.model_args.pretrained_model_name_or_path", name),
+            *_given("model.tokenizer_args.pretrained_model_name_or_path", self.tokenizer),
+        )
 
 
 def _relearned(method: Method) -> Method:
     return replace(method, label=f"{method.label}_relearned")
 
 
-def _retain_logs(file: str | None) -> tuple[str, ...]:
-    return (f"retain_logs_path={file}",) if file else ()
+def _given(key: str, value: str | None) -> tuple[str, ...]:
+    """Return the override of a key; none where there is no value."""
+    return (f"{key}={value}",) if value else ()
 
 
 def _chosen(overrides: tuple[str, ...], *keys: str) -> tuple[str, ...]:
