@@ -144,15 +144,12 @@ def checkout(gen: Generation) -> Path:
 def install(
     gen: Generation, source: str | None = None, notify: Callable[[str], None] = lambda message: None
 ) -> tuple[Path, bool]:
-    """Put the pinned checkout into the cache, unless it is there.
+    """Put the pinned checkout into the cache, unless it is there; return its folder, and whether this call made it.
 
     Args:
         gen: Which generation.
         source: Git URL or local clone; default: `OPEN_UNLEARNING_REPO`, else `DEFAULT_SOURCE`.
         notify: Receives one line before each step that may take long.
-
-    Returns:
-        The verified folder, and whether this call made it.
 
     Raises:
         NotOursError: The folder is not the unmodified pinned commit; it was not changed.

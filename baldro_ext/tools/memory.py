@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,32 +60,18 @@ class MemoryInputError(BaldroError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained, and how.
+    """What is trained, and how."""
 
-    Attributes:
-        model: A key of `MODELS`, or a folder or cached repository with a `config.json`.
-        batch: What a step works on.
-        optimizer: A key of `OPTIMIZERS`.
-        dtype: Of the weights; other than float32 is trained under bfloat16 autocast, as by the framework.
-        checkpointing: Whether activations are recomputed.
-        lora: Rank of LoRA adapters at every linear layer, or 0 to train all weights.
-        four_bit: Whether the frozen weights of linear layers have 4 bits.
-    """
-
-    model: str
+    model: str  # a key of `MODELS`, or a folder or cached repository with a config.json
     batch: Batch
-    optimizer: str = "paged_adamw_32bit"
-    dtype: torch.dtype = torch.bfloat16
-    checkpointing: bool = False
-    lora: int = 0
-    four_bit: bool = False
+    optimizer: str = "paged_adamw_32bit"  # a key of `OPTIMIZERS`
+    dtype: torch.dtype = torch.bfloat16  # of the weights; but for float32, under bfloat16 autocast as in the framework
+    checkpointing: bool = False  # whether activations are recomputed
+    lora: int = 0  # rank of LoRA adapters at every linear layer, or 0 to train all weights
+    four_bit: bool = False  # whether the frozen weights of linear layers have 4 bits
 
     def config(self) -> PretrainedConfig:
-        """Return the configuration of the model.
-
-        Raises:
-            MemoryInputError: There is none here.
-        """
+        """Return the configuration of the model, or raise MemoryInputError."""
         try:
             if self.model in MODELS:
                 return configuration(self.model)
@@ -176,25 +162,20 @@ def measure(method: str, model: Any, setting: Setting, checkout: Path) -> dict[s
         except ValueError as error:
             raise MemoryInputError(f"{method}: {error}") from None
         except KeyError:
-            raise MemoryInputError(
-                f"{method} needs a second answer per sample, which the made-up batch lacks"
-            ) from None
+            raise MemoryInputError(f"{method} needs a second answer per sample, which made-up batches lack") from None
         loss.backward()
     saved = sum(p.nbytes - _BYTES_4BIT * p.numel() for p in _four_bit_weights(model)) if setting.four_bit else 0
     parts: dict[str, float] = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in held.items()}
     parts["parameters"] -= saved
     parts["copies"] -= saved * bool(parts["copies"])
-    parts["optimizer"] = _optimizer_bytes(model, trained, setting.optimizer)
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    parts["optimizer"] = sum(OPTIMIZERS[setting.optimizer](tensor, id(tensor) in embeddings) for tensor in trained)
     parts |= {"activations": peak.most[False], "logits": peak.most[True]}
     return {**{name: parts[name] for name in PARTS}, "peak": sum(parts.values())}
 
 
 def table(parts: pd.DataFrame) -> str:
-    """Return a table in GiB with 3 significant digits, and the smallest GPU that each method fits on.
-
-    Args:
-        parts: A row per method, with the columns of `compute`, in bytes.
-    """
+    """Return a table in GiB, and the smallest GPU that each method fits on; `parts` has a row in bytes per method."""
     gib = parts / 2**30
     text = gib.map(lambda value: f"{value:.3g}" if value else "-")
     text["fits, GB"] = [smallest_card(peak) for peak in gib["peak"]]
@@ -217,8 +198,3 @@ def _four_bit_weights(model: nn.Module) -> list[Tensor]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and not name.endswith("lm_head") and "lora_" not in name
     ]
-
-
-def _optimizer_bytes(model: nn.Module, trained: Iterable[nn.Parameter], optimizer: str) -> float:
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    return sum(OPTIMIZERS[optimizer](parameter, id(parameter) in embeddings) for parameter in trained)

@@ -48,19 +48,12 @@ def build_model(config: PretrainedConfig, device: torch.device, dtype: torch.dty
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step works on.
+    """What a training step works on."""
 
-    Attributes:
-        size: Forget samples; as many retain samples.
-        length: Tokens per sample.
-        prompt: How many of them are prompt, without loss.
-        different: How many different batches there are.
-    """
-
-    size: int = 8
-    length: int = 96
-    prompt: int = 40
-    different: int = 2
+    size: int = 8  # forget samples; as many retain samples
+    length: int = 96  # tokens per sample
+    prompt: int = 40  # how many of them are prompt, without loss
+    different: int = 2  # how many different batches there are
 
     @property
     def rows(self) -> list[range]:

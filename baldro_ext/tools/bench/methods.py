@@ -31,19 +31,12 @@ TRAINERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train.
-
-    Attributes:
-        name: As the table calls it.
-        base: Name of the method that it is compared with.
-        loss: From the number of a batch to the loss of a step on it, `()`.
-        copies: How many further models of the same size it keeps in memory.
-    """
+    """One way to train."""
 
     name: str
-    base: str
-    loss: Callable[[int], Tensor]
-    copies: int = 0
+    base: str  # name of the method that it is compared with
+    loss: Callable[[int], Tensor]  # from the number of a batch to the loss of a step on it, `()`
+    copies: int = 0  # how many further models of the same size it keeps in memory
 
 
 def make_methods(

@@ -45,16 +45,13 @@ def memorise(
     Args:
         model: A causal language model of transformers on any device; all of it is trained.
         tokenizer: With a chat template, in whose layout the questions are asked.
-        rows: With question and answer; where one question has two answers, they share the probability.
-        training: When to stop and how fast to learn; `Training()` by default.
+        rows: With question and answer, at least one; where one question has two answers, they share the probability.
+        training: By default `Training()`.
         seed: Of the order of the batches.
         title: Of the progress bar.
 
     Returns:
         The mean probability of an answer in the last epoch; a warning says where `max_epochs` were too few.
-
-    Raises:
-        ValueError: `rows` is empty.
     """
     if not rows:
         raise ValueError("there are no rows to memorise")
