@@ -19,14 +19,13 @@ MANIFEST = ".baldro.json"
 
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space, or use another folder",
-    errno.EDQUOT: "free some space, or use another folder",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or use another folder"),
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), or use another file system",
-    errno.EACCES: "change its permissions, or use another folder",
-    errno.EPERM: "change its permissions, or use another folder",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions, or use another folder"),
     errno.EROFS: "use a folder that can be written",
-    errno.EEXIST: "a file is where a folder should be: move it away, or use another folder",
-    errno.ENOTDIR: "a file is where a folder should be: move it away, or use another folder",
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR), "a file is where a folder should be: move it away, or use another folder"
+    ),
     errno.EISDIR: "a folder is where a file should be: move it away, or use another folder",
     errno.ENAMETOOLONG: "use shorter names",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
@@ -65,12 +64,12 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         NotOursError: A file of another content is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
-    changed = {name: content for name, content in files.items() if not _holds(folder / name, content)}
+    digests = {name: sha256(content) for name, content in files.items()}
+    changed = {name: content for name, content in files.items() if _digest(folder / name) != digests[name]}
     check(folder, changed)
     for name, content in changed.items():
         replace(folder / name, content)
     written = _manifest(folder)
-    digests = {name: sha256(content) for name, content in files.items()}
     if not digests.items() <= written.items():
         replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
 
@@ -82,7 +81,8 @@ def check(folder: Path, names: Iterable[str]) -> None:
         NotOursError: There is one that baldro did not make, or that was edited since.
     """
     written = _manifest(folder)
-    in_the_way = [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, written)]
+    there = [name for name in names if os.path.lexists(folder / name)]
+    in_the_way = [name for name in there if _digest(folder / name) != written.get(name, "")]
     if in_the_way:
         raise NotOursError(
             f"{folder} has files that baldro did not make, or that were edited since: {shortened(in_the_way, 3)}. "
@@ -121,13 +121,9 @@ def _manifest(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _is_ours(folder: Path, name: str, written: Mapping[str, str]) -> bool:
-    file = folder / name
-    return file.is_file() and not file.is_symlink() and written.get(name) == sha256(file.read_bytes())
-
-
-def _holds(file: Path, content: bytes) -> bool:
-    return file.is_file() and file.read_bytes() == content
+def _digest(file: Path) -> str | None:
+    """Return the SHA-256 of a file, or None where there is a folder, a link or nothing."""
+    return sha256(file.read_bytes()) if file.is_file() and not file.is_symlink() else None
 
 
 def sha256(content: bytes) -> str:

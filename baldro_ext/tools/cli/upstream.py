@@ -39,15 +39,13 @@ def upstream(
     if dry_run:
         typer.echo(request.diff(), nl=False)
         return
-    size = request.diff("--shortstat").strip()
     if not applied:
         request.write()
-    here = f"git -C {shlex.quote(str(checkout))}"
-    typer.echo(
-        f"{checkout} {'already has' if applied else 'now has'} the pull request, on {BASE.name} ({BASE.commit[:7]}): "
-        f"{size}.\n"
-        "Next:\n"
-        f"  {here} switch --create add-baldro\n"
-        f"  make -C {shlex.quote(str(checkout))} quality    # pip install ruff==0.6.9\n"
-        f"  {here} add --all && {here} commit -m 'Add BalDRO' && {here} push -u origin add-baldro"
-    )
+    place = shlex.quote(str(checkout))
+    typer.echo(f"""\
+{checkout} {"already has" if applied else "now has"} the pull request, on {BASE.name} ({BASE.commit[:7]}): \
+{request.diff("--shortstat").strip()}.
+Next:
+  git -C {place} switch --create add-baldro
+  make -C {place} quality    # pip install ruff==0.6.9
+  git -C {place} add --all && git -C {place} commit -m 'Add BalDRO' && git -C {place} push -u origin add-baldro""")

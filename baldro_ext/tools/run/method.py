@@ -11,33 +11,22 @@ from baldro_ext.tools.run.benchmarks import StudyError
 _METHOD = re.compile(r"(?:(?P<label>[^=:]*)=)?(?P<trainer>[^=:]+)(?::(?P<overrides>.*))?", re.DOTALL)
 _KEY_PREFIX = re.compile(r"^[+~]*(?:[\w@/]+\.)*(?=\w+(?:=|$))")
 _RATE = "trainer.args.learning_rate"
-_LONGEST_LABEL = 200  # bytes: file systems allow 255 for a name, and logs are longer than their label
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a comparison, without its seeds.
+    """One row of a comparison, without its seeds."""
 
-    Attributes:
-        label: Names its folders and logs: letters, digits and `_.+-`.
-        trainer: What stands behind `trainer=`.
-        overrides: Hydra overrides of its trainings, beyond those that all methods have.
-    """
-
-    label: str
-    trainer: str
-    overrides: tuple[str, ...] = ()
+    label: str  # names its folders and logs: letters, digits and `_.+-`
+    trainer: str  # what stands behind `trainer=`
+    overrides: tuple[str, ...] = ()  # of Hydra for its trainings, beyond those that all methods have
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", self.label):
+        # File systems allow 255 bytes for a name, and those of logs are longer than their label.
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{,199}", self.label, re.ASCII):
             raise StudyError(
-                f"{self.label!r} cannot be a label, for it names folders: use letters, digits and _.+- as in "
-                "DV_radius=BalDRO_DV:..."
-            )
-        if len(self.label.encode()) > _LONGEST_LABEL:
-            raise StudyError(
-                f"a label of {len(self.label)} characters, {self.label[:40]}..., is too long for the name of a folder: "
-                f"give the method one of at most {_LONGEST_LABEL}, as in 'mine={self.trainer}:...'"
+                f"{self.label[:50]!r} ({len(self.label)} characters) cannot be a label, for it names folders: use at most "
+                "200 letters, digits and _.+- as in 'DV_radius=BalDRO_DV:...'"
             )
 
     @classmethod
