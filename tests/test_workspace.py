@@ -258,6 +258,8 @@ def test_a_model_is_made_once_and_never_replaced(tmp_path: Path) -> None:
     assert make_model(tmp_path, "mine") == mine
     with pytest.raises(NotOursError, match="models/mine"):
         make_model(tmp_path, "mine", seed=1)
+    with pytest.raises(NotOursError, match=r"models of other rows.*full\.json"):
+        make_tofu(tmp_path, authors=9)
     assert written(tmp_path) == before
     (tmp_path / "models/yours").mkdir()
     with pytest.raises(NotOursError, match="models/yours"):

@@ -25,8 +25,8 @@ class Method:
         # File systems allow 255 bytes for a name, and those of logs are longer than their label.
         if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{,199}", self.label, re.ASCII):
             raise StudyError(
-                f"{self.label[:50]!r} ({len(self.label)} characters) cannot be a label, for it names folders: use at most "
-                "200 letters, digits and _.+- as in 'DV_radius=BalDRO_DV:...'"
+                f"{self.label[:50]!r} ({len(self.label)} characters) cannot be a label, for it names folders: use at "
+                "most 200 letters, digits and _.+- as in 'DV_radius=BalDRO_DV:...'"
             )
 
     @classmethod

@@ -62,10 +62,7 @@ def gguf_file(given: Path | None = None) -> Path:
 
 
 def make_base(folder: Path, name: str, given: Path | None = None) -> Path:
-    """Save the pretrained model, in bfloat16, and its tokenizer under `models/NAME` with `save_once`.
-
-    `given` is that of `gguf_file`, which is only asked for the model where it is needed.
-    """
+    """Save the pretrained model, in bfloat16, and its tokenizer under `models/NAME` once; `given` as of `gguf_file`."""
 
     def build() -> tuple[Any, Any]:
         tokenizer, model = convert(gguf_file(given))
@@ -93,7 +90,7 @@ def convert(file: Path) -> tuple[Any, Any]:
 
 
 def teach(folder: Path, name: str, base: Path, split: str, *, seed: int = 0) -> Path:
-    """Save a copy of the model in `base`, taught the answers of a split, under `models/NAME` with `save_once`.
+    """Save a copy of the model in `base`, taught the answers of a split, under `models/NAME` once.
 
     It is trained on a GPU, if there is one; the seed is that of the order of the rows.
     """
