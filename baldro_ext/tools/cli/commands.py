@@ -39,18 +39,11 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nInterrupted. What is finished is kept: the same command continues from here.", err=True)
             raise typer.Exit(130) from None
-        except BaldroError as error:
-            raise typer.Exit(report(error)) from None
         except BrokenPipeError:  # the reader of a pipe has seen enough
             raise
-        except OSError as error:
-            raise typer.Exit(report(BaldroError(explained(error)))) from None
-
-
-def report(error: BaldroError) -> int:
-    """Print the message of an error to standard error; return its exit code."""
-    typer.echo(f"Error: {error}", err=True)
-    return error.exit_code
+        except (BaldroError, OSError) as error:
+            typer.echo(f"Error: {explained(error) if isinstance(error, OSError) else error}", err=True)
+            raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.errors import BaldroError
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import Group, report
+from baldro_ext.tools.cli.commands import Group
 from baldro_ext.tools.framework import GENERATIONS, PRIMARY
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
@@ -42,17 +41,10 @@ def install(
       baldro framework install
       baldro framework install G2 --source ~/open-unlearning
     """
-    failures = []
-    for gen in dict.fromkeys(map(framework.generation, names or GENERATIONS)):
-        try:
-            path, new = framework.install(gen, source, notify=lambda message: typer.echo(message, err=True))
-        except BaldroError as error:
-            failures.append(report(error))
-        else:
-            done = "installed now" if new else "already there"
-            typer.echo(f"{gen.name}  {gen.commit[:7]}  transformers {gen.transformers:6}  {done}  {path}")
-    if failures:
-        raise typer.Exit(failures[0])
+    for gen in dict.fromkeys([framework.generation(name) for name in names or GENERATIONS]):
+        path, new = framework.install(gen, source, notify=lambda message: typer.echo(message, err=True))
+        done = "installed now" if new else "already there"
+        typer.echo(f"{gen.name}  {gen.commit[:7]}  transformers {gen.transformers:6}  {done}  {path}")
 
 
 @app.command("path")
