@@ -25,7 +25,9 @@ Next: {program} workspace tofu toy  # makes such data and models in a folder, an
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to work; made if missing, reused if not.")] = Path("demo"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to work; made if missing, reused if not.")
+    ] = Path("demo"),
     seed: Annotated[
         int,
         typer.Option(min=0, max=2**32 - 1, help="Of the models, and of unlearning. Another seed needs another folder."),
@@ -33,8 +35,8 @@ def demo(
 ) -> None:
     """Show the method working, in minutes on two CPU cores.
 
-    Makes a small language model that has memorised made-up authors, unlearns four of them with NPO, BalDRO-G and
-    BalDRO-DV by open-unlearning's own commands, and prints and draws what is left of each answer. It is what
+    Makes a small language model that has memorised made-up authors, unlearns four of them with NPO and three variants
+    of BalDRO by open-unlearning's own commands, and prints and draws what is left of each answer. It is what
     `baldro workspace tofu` and `baldro run` do; running it again reuses what is finished.
 
     \b

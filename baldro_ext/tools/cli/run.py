@@ -116,11 +116,11 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False, starts: boo
     from baldro_ext.tools.run.execute import execute
 
     failures = execute(study, runner, typer.echo, overwrite, starts)
-    if not study.benchmark.by_tasks and not study.retain_file:
-        typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     if failures:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)
+    if not study.benchmark.by_tasks and not study.retain_file:
+        typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
     results = [*(["before"] if study.model else []), *(f"{label}_seed*" for label in study.labels)]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
     paths = " ".join(f"{folder}/{name}" for name in results)

@@ -113,7 +113,7 @@ def _next(folder: Path, pretrained: bool) -> str:
         retain=Path(retain),
         cpu_eval="" if gpu else " +hardware=cpu_eval",
         cpu_train="" if gpu else " +hardware=cpu",
-        cpu_run="" if gpu else " --hardware cpu",
+        cpu_run="" if gpu else " --hardware cpu --jobs 2",
         overrides=" ".join(f"trainer.args.{word}" for word in words),
         options=" ".join(f"--set trainer.args.{word}" for word in words),
     )
