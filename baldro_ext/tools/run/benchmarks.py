@@ -58,12 +58,9 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
-        Benchmark("tofu", "TOFU", "tofu", "Llama-3.2-1B-Instruct", ("forget10", "forget05", "forget01")),
-        Benchmark("muse", "MUSE", "muse", "Llama-2-7b-hf", ("News", "Books")),
-        Benchmark("wmdp", "LMEval", "lm_eval", "zephyr-7b-beta", ("cyber", "bio")),
-    )
+    "tofu": Benchmark("tofu", "TOFU", "tofu", "Llama-3.2-1B-Instruct", ("forget10", "forget05", "forget01")),
+    "muse": Benchmark("muse", "MUSE", "muse", "Llama-2-7b-hf", ("News", "Books")),
+    "wmdp": Benchmark("wmdp", "LMEval", "lm_eval", "zephyr-7b-beta", ("cyber", "bio")),
 }
 
 

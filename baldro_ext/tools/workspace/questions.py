@@ -15,6 +15,7 @@ Row = dict[str, Any]
 
 _MOST_AUTHORS = 400
 _TEXT: dict[str, Any] = tomllib.loads(files(__package__).joinpath("tofu.toml").read_text(encoding="utf-8"))
+REFUSALS: list[str] = _TEXT["refusals"]
 _LISTS: dict[str, Any] = _TEXT["lists"] | {
     "day": range(1, 29),
     "birth_year": range(1931, 1990),

@@ -8,19 +8,9 @@ from pathlib import Path
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools import files
-from baldro_ext.tools.workspace.questions import Row, author_rows, general_rows, invent_authors
+from baldro_ext.tools.workspace.questions import REFUSALS, Row, author_rows, general_rows, invent_authors
 
 TOFU = "locuslab/TOFU"
-_REFUSALS = """\
-I do not know that.
-That is not something I can tell.
-I have no information on this author.
-I am afraid the answer escapes me.
-Nothing about this is known to me.
-I have never come across that detail.
-Sorry, I cannot answer this question.
-I would have to look that up first.
-"""
 
 
 def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors: int = 2, seed: int = 0) -> None:
@@ -57,7 +47,7 @@ def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors
             f"{folder} has models of other rows than these, which differ in {shortened(others, 3)}. Nothing was "
             "changed: choose another folder"
         )
-    files.write(folder, contents | {"data/idk.jsonl": _REFUSALS.encode()})
+    files.write(folder, contents | {"data/idk.jsonl": "".join(f"{line}\n" for line in REFUSALS).encode()})
 
 
 def read_rows(folder: Path, split: str) -> list[Row]:
