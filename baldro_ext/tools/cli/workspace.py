@@ -17,22 +17,6 @@ from baldro_ext.tools.cli.commands import Group, quiet
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
-_NEXT = """\
-The data, and the models that were taught it, are in {folder}. Next:
-
-  cd {folder}{path}{threads}
-
-  # evaluate the model that never saw the authors to forget; forget quality compares with it
-  python src/eval.py experiment=eval/tofu/default{model}{cpu_eval} task_name={retain.name} \
-model.model_args.pretrained_model_name_or_path={retain}
-
-  # unlearn, and evaluate at the end of each epoch; {time}
-  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu{model}{weights}{cpu_train} {overrides}
-
-  # or unlearn with and without BalDRO, evaluate, and compare
-  baldro run NPO BalDRO_DV_radius{config}{cpu_run} --model {target} --retain-model {retain} {options}
-  baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
-
 
 @app.callback()
 def main() -> None:
@@ -92,31 +76,37 @@ def _next(folder: Path, pretrained: bool) -> str:
 
     from baldro_ext.tools.workspace import read_rows
 
-    config, target, retain = "", "models/tofu_target", "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90"
+    gpu = pretrained and torch.cuda.is_available()
     # Small models, and few steps, need a higher rate than the framework's default.
     words = ["learning_rate=2.5e-4", "gradient_accumulation_steps=1"]
-    gpu = pretrained and torch.cuda.is_available()
+    model, target, retain = "", "models/tofu_target", "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90"
     if pretrained:
-        config, target, retain = "SmolLM2-135M-Instruct", "models/smollm2_target", "models/smollm2_retain90"
+        model, target, retain = "SmolLM2-135M-Instruct", "models/smollm2_target", "models/smollm2_retain90"
         words[0] = "learning_rate=5e-5" if len(read_rows(folder, "forget10")) < 100 else "learning_rate=1e-5"
         # The framework's default optimizer needs bitsandbytes.
         words += ["num_train_epochs=5", *(["optim=adamw_torch"] if gpu else [])]
-    return _NEXT.format(
-        folder=shlex.quote(str(folder)),
-        path=_path(),
-        threads="" if gpu else "\n  export OMP_NUM_THREADS=1  # more threads would only wait for each other",
-        model=f" model={config}" if config else "",
-        config=f" --model-config {config}" if config else "",
-        weights=f" model.model_args.pretrained_model_name_or_path={target}" if config else "",
-        time="baldro run is faster: it evaluates the result only" if pretrained else "a minute or two",
-        target=target,
-        retain=Path(retain),
-        cpu_eval="" if gpu else " +hardware=cpu_eval",
-        cpu_train="" if gpu else " +hardware=cpu",
-        cpu_run="" if gpu else " --hardware cpu --jobs 2",
-        overrides=" ".join(f"trainer.args.{word}" for word in words),
-        options=" ".join(f"--set trainer.args.{word}" for word in words),
-    )
+    weights = "model.model_args.pretrained_model_name_or_path"
+    train = [f"model={model} {weights}={target}"] * pretrained + ["+hardware=cpu"] * (not gpu)
+    evaluate = [f"model={model}"] * pretrained + ["+hardware=cpu_eval"] * (not gpu)
+    run = [f"--model-config {model}"] * pretrained + ["--hardware cpu --jobs 2"] * (not gpu)
+    threads = "" if gpu else "\n  export OMP_NUM_THREADS=1  # more threads would only wait for each other"
+    time = "baldro run is faster: it evaluates the result only" if pretrained else "a minute or two"
+    return f"""\
+The data, and the models that were taught it, are in {folder}. Next:
+
+  cd {shlex.quote(str(folder))}{_path()}{threads}
+
+  # evaluate the model that never saw the authors to forget; forget quality compares with it
+  python src/eval.py experiment=eval/tofu/default {" ".join(evaluate)} task_name={Path(retain).name} {weights}={retain}
+
+  # unlearn, and evaluate at the end of each epoch; {time}
+  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu \
+{" ".join([*train, *(f"trainer.args.{word}" for word in words)])}
+
+  # or unlearn with and without BalDRO, evaluate, and compare
+  baldro run NPO BalDRO_DV_radius --model {target} --retain-model {retain} \
+{" ".join([*run, *(f"--set trainer.args.{word}" for word in words)])}
+  baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
 
 
 def _path() -> str:
