@@ -83,12 +83,8 @@ def run_checks(here: Environment) -> Iterator[Check]:
     """Yield what there is to say, in the order to read it."""
     supported = (3, 11) <= _series(here.python) <= (3, 13)
     yield Check("ok" if supported else "fails", "python", here.python, "" if supported else "use Python 3.11 to 3.13")
-    for name in OURS:
-        if name in here.versions:
-            yield Check("ok", name, here.versions[name])
-        else:
-            absent = "run from source, so Hydra does not find it" if name == "baldro-ext" else "not installed"
-            yield Check("fails", name, absent, _INSTALL)
+    yield from (Check("ok", name, here.versions[name]) for name in OURS if name in here.versions)
+    yield from (Check("fails", name, "not installed", _INSTALL) for name in OURS if name not in here.versions)
     if missing := ", ".join(name for name in REQUIRES if name not in here.versions):
         fix = "pip install '/path/to/baldro_ext[framework]'"
         yield Check("fails", "open-unlearning's packages", f"not installed: {missing}", fix)
