@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from baldro_ext.answers import IGNORE_INDEX
 from baldro_ext.data import ForgetRetainDataset
+from baldro_ext.errors import BaldroError
 
 
 def _llama(width: int, layers: int, heads: int, key_value_heads: int, feed_forward: int, vocabulary: int) -> Any:
@@ -34,8 +35,11 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def configuration(name: str, **changes: Any) -> PretrainedConfig:
-    """Return the configuration of a model in `MODELS`, with changes; ValueError if transformers is too old for it."""
-    return AutoConfig.for_model(**{"max_position_embeddings": 8192, **MODELS[name], **changes})
+    """Return the configuration of a model in `MODELS`, with changes; BaldroError if transformers is too old for it."""
+    try:
+        return AutoConfig.for_model(**{"max_position_embeddings": 8192, **MODELS[name], **changes})
+    except ValueError as error:
+        raise BaldroError(f"this release of transformers does not know {name}: {error}") from None
 
 
 def build_model(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Any:
