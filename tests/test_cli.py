@@ -42,7 +42,7 @@ def test_help_of_a_command_has_an_example(command: tuple[str, ...]) -> None:
         (["dmo"], "demo"),
         (["framework", "instal"], "install"),
         (["workspace", "tofoo"], "tofu"),
-        (["framework", "list", "--jsn"], "--json"),
+        (["demo", "--sead", "1"], "--seed"),
     ],
 )
 def test_a_mistyped_word_is_answered_with_the_closest(typed: list[str], meant: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -27,22 +25,19 @@ def main() -> None:
 @app.command("install")
 def install(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="G1, G2 or G3; default: all.")] = None,
-    source: Annotated[
-        str,
-        typer.Option(envvar="OPEN_UNLEARNING_REPO", help="Git URL or local clone to fetch the commits from."),
-    ] = framework.DEFAULT_SOURCE,
 ) -> None:
     """Download the pinned checkouts into the cache.
 
-    A checkout that is there is verified and not changed, so you can run this again at any time.
+    A checkout that is there is verified and not changed, so you can run this again at any time. The environment
+    variable OPEN_UNLEARNING_REPO names a git URL or a local clone to fetch the commits from, instead of github.com.
 
     \b
     Examples:
       baldro framework install
-      baldro framework install G2 --source ~/open-unlearning
+      OPEN_UNLEARNING_REPO=~/open-unlearning baldro framework install G2
     """
     for gen in dict.fromkeys([framework.generation(name) for name in names or GENERATIONS]):
-        path, new = framework.install(gen, source, notify=lambda message: typer.echo(message, err=True))
+        path, new = framework.install(gen, notify=lambda message: typer.echo(message, err=True))
         done = "installed now" if new else "already there"
         typer.echo(f"{gen.name}  {gen.commit[:7]}  transformers {gen.transformers:6}  {done}  {path}")
 
@@ -59,28 +54,23 @@ def path(name: Annotated[str, typer.Argument(metavar="NAME", help="G1, G2 or G3.
 
 
 @app.command("list")
-def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with full commits.")] = False,
-) -> None:
+def list_() -> None:
     """Show the generations and whether they are installed.
 
     The versions are those that the framework pins; G2 is the primary generation.
 
     \b
-    Examples:
+    Example:
       baldro framework list
-      baldro framework list --json
     """
     from tabulate import tabulate
 
+    states = {gen: framework.state(gen) for gen in GENERATIONS.values()}
     rows = [
-        {**asdict(gen), "state": framework.state(gen), "path": str(framework.location(gen))}
-        for gen in GENERATIONS.values()
+        (gen.name, gen.commit[:7], gen.transformers, gen.lm_eval, gen.origin, state, framework.location(gen))
+        for gen, state in states.items()
     ]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    shown = [row | {"commit": row["commit"][:7]} for row in rows]
-    typer.echo(tabulate(shown, "keys", tablefmt="plain", disable_numparse=True))
-    if rest := [row["name"] for row in rows if row["state"] == "missing"]:
+    head = ("name", "commit", "transformers", "lm-eval", "origin", "state", "path")
+    typer.echo(tabulate(rows, head, tablefmt="plain", disable_numparse=True))
+    if rest := [gen.name for gen, state in states.items() if state == "missing"]:
         typer.echo(f"\nInstall the rest: baldro framework install {' '.join(rest)}", err=True)
