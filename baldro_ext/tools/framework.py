@@ -105,17 +105,24 @@ def location(gen: Generation) -> Path:
     return cache() / "open-unlearning" / f"{gen.name}-{gen.commit[:7]}"
 
 
-def state(gen: Generation) -> str:
+def state(gen: Generation, place: Path | None = None) -> str:
     """Return `installed`, `missing`, or how the checkout differs: `modified (a.py, b.py)`.
 
-    Raises:
-        GitError: There is a checkout, but git is not installed.
+    Untracked files do not count: they are results of runs. Raises GitError if there is a checkout but no git.
     """
-    path = location(gen)
+    path = place or location(gen)
     if not os.path.lexists(path):
         return "missing"
-    details = _differences(gen, path)
-    return f"modified ({suggest.shortened(details, 5)})" if details else "installed"
+    if not (path / ".git").exists():
+        return "modified (not a git checkout)"
+    commit = git(path, "rev-parse", "--verify", "HEAD")
+    status = git(path, "status", "--porcelain", "--untracked-files=no")
+    if commit.returncode or status.returncode:
+        return f"modified ({complaint(commit if commit.returncode else status)})"
+    if commit.stdout.strip() != gen.commit:
+        return f"modified (at commit {commit.stdout.strip()})"
+    changed = [line[3:] for line in status.stdout.splitlines()]
+    return f"modified ({suggest.shortened(changed, 5)})" if changed else "installed"
 
 
 def checkout(gen: Generation) -> Path:
@@ -172,17 +179,6 @@ def install(
     return path, True
 
 
-def _differences(gen: Generation, path: Path) -> tuple[str, ...]:
-    """Return how a folder differs from the pinned commit; untracked files do not count, they are results of runs."""
-    if not (path / ".git").exists():
-        return ("not a git checkout",)
-    head = git(path, "rev-parse", "--verify", "HEAD")
-    if head.returncode or head.stdout.strip() != gen.commit:
-        return (complaint(head) if head.returncode else f"at commit {head.stdout.strip()}",)
-    status = git(path, "status", "--porcelain", "--untracked-files=no")
-    return (complaint(status),) if status.returncode else tuple(line[3:] for line in status.stdout.splitlines())
-
-
 def _locked(path: Path, notify: Callable[[str], None]) -> AbstractContextManager[object]:
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -209,8 +205,8 @@ def _build(gen: Generation, path: Path, source: str, notify: Callable[[str], Non
                 f"OPEN_UNLEARNING_REPO=/path/to/open-unlearning baldro framework install {gen.name}"
             )
         output(partial, "checkout", "--quiet", "--detach", gen.commit)
-        if details := _differences(gen, partial):
-            raise FrameworkError(f"git left {gen.name} incomplete ({', '.join(details[:5])}): try again")
+        if (made := state(gen, partial)) != "installed":
+            raise FrameworkError(f"git left {gen.name} {made}: try again")
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
