@@ -95,7 +95,7 @@ def run_checks(here: Environment) -> Iterator[Check]:
         problem = "with torch 2.6 and later, the framework's own trainers cannot resume (UnpicklingError); BalDRO's can"
         yield Check("note", "resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
     if transformers and (unfair := unfair_accumulation("NPO", 2, transformers)):
-        yield Check("note", "accumulation", f"as of all of the framework's own trainers: {unfair}")
+        yield Check("note", "accumulation", f"like all of the framework's own, {unfair}")
 
 
 def _checkouts(here: Environment) -> Iterator[Check]:

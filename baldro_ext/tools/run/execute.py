@@ -67,7 +67,7 @@ def execute(
         OSError: The folder cannot be used.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
     """
-    everything = _everything(study, runner)
+    everything = _checked_runs(study, runner)
     with runner.alone():
         if not overwrite:
             _check_free(everything, runner)
@@ -86,11 +86,11 @@ def execute(
 
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
-    everything = _everything(study, runner)
+    everything = _checked_runs(study, runner)
     return [command.line(runner.checkout) for run in everything for command in _pending(run, runner)]
 
 
-def _everything(study: Study, runner: Runner) -> list[Run]:
+def _checked_runs(study: Study, runner: Runner) -> list[Run]:
     """Return all runs of a study, in order; refuse names that no configuration or file has, as the framework would."""
     metrics = f"eval/{study.benchmark.suite}_metrics"
     asked = [("trainer", "trainer", method.trainer) for method in study.methods]

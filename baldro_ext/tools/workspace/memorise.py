@@ -81,6 +81,7 @@ def memorise(
             reached, epoch = total / len(samples), epoch + 1
             bar.set_postfix(probability=f"{reached:.3f}")
             bar.update()
+        bar.total = epoch  # no more were needed
     model.eval()
     if reached < plan.probability:
         warnings.warn(
