@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from baldro_ext.errors import BaldroError
+from baldro_ext.open_unlearning.registration import config_directory
+from baldro_ext.registry import config_folders
 from baldro_ext.tools import files
 from baldro_ext.tools.files import NotOursError
 
@@ -24,6 +26,12 @@ if sys.platform != "win32":
     import fcntl
 
 Script = Literal["train", "eval"]
+
+
+def choices(checkout: Path, group: str) -> set[str]:
+    """Return the names of the configurations of a group: the framework's, ours, and those of other packages."""
+    folders = (checkout / "configs", config_directory(), *config_folders())
+    return {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
 
 
 class RunError(BaldroError):

@@ -26,9 +26,9 @@ from transformers import AutoConfig, PretrainedConfig
 
 from baldro_ext import compat, logprobs, suggest
 from baldro_ext.errors import BaldroError
-from baldro_ext.open_unlearning.registration import config_directory
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.methods import make_trainer
+from baldro_ext.tools.commands import choices
 from baldro_ext.tools.weightless import MasksKnown, Peak, without_values
 
 _MIN_8BIT, _BLOCK_8BIT = 4096, 256  # bitsandbytes 0.44: smaller parameters keep float32; one float32 scale per block
@@ -120,11 +120,9 @@ def compute(method: str, setting: Setting, checkout: Path) -> dict[str, float]:
     Raises:
         MemoryInputError: There is no such trainer, or it refuses the setting.
     """
-    known = {
-        path.stem for configs in (checkout / "configs", config_directory()) for path in configs.glob("trainer/*.yaml")
-    }
-    if method.split()[0] not in known:
-        raise MemoryInputError(f"{method.split()[0]} is no trainer: {suggest.known(method.split()[0], known)}")
+    trainer, known = method.split()[0], choices(checkout, "trainer")
+    if trainer not in known:
+        raise MemoryInputError(f"{trainer} is no trainer: {suggest.known(trainer, known)}")
     model = setting.build("meta")
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu").tie_weights()

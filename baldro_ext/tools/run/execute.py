@@ -12,9 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from baldro_ext import suggest
-from baldro_ext.open_unlearning.registration import config_directory
-from baldro_ext.registry import config_folders
-from baldro_ext.tools.commands import Command, RunError, Runner
+from baldro_ext.tools.commands import Command, RunError, Runner, choices
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.run import record
 from baldro_ext.tools.run.benchmarks import StudyError
@@ -99,12 +97,12 @@ def _checked_runs(study: Study, runner: Runner) -> list[Run]:
     asked += [("--model-config", "model", name) for name in (study.model_config,) if name]
     asked += [("--hardware", "hardware", name) for name in (study.hardware,) if name]
     asked += [("--experiment", "experiment", study.experiment)]
-    folders = (runner.checkout / "configs", config_directory(), *config_folders())
     for what, group, name in asked:
-        known = {file.stem for folder in folders for file in (folder / group / name).parent.glob("*.yaml")}
+        parent, _, last = f"{group}/{name}".rpartition("/")
+        known = choices(runner.checkout, parent)
         if group == "hardware":  # one configuration for trainings and one, with this ending, for evaluations
             known = {one for one in known if f"{one}_eval" in known}
-        if (last := name.rpartition("/")[2]) not in known:
+        if last not in known:
             raise StudyError(f"{what}: {name!r} is unknown: {suggest.known(last, known)}")
     if study.retain_logs and not (runner.folder / study.retain_logs).is_file():
         raise StudyError(f"--retain-logs: there is no file {study.retain_logs} in {runner.folder}")
