@@ -122,7 +122,8 @@ class Runner:
         """
         place = self.folder / "logs" / ".baldro-run.lock"
         place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("a+") as file:  # which is closed but not unlocked: unlocking would free it for commands, too
+        place.touch()
+        with place.open("r+") as file:  # which is closed but not unlocked: unlocking would free it for commands, too
             if sys.platform != "win32":
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,7 +200,7 @@ class Runner:
         if self._lock is not None:
             with suppress(OSError):  # a full disk
                 os.ftruncate(self._lock, 0)
-                os.write(self._lock, ", ".join(who).encode())
+                os.pwrite(self._lock, ", ".join(who).encode(), 0)
 
     def _results(self, command: Command) -> list[Path]:
         return [self.folder / name for name in command.results]
