@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from baldro_ext.data import drawing
+from baldro_ext.data import answered, drawing
 from baldro_ext.errors import BaldroError
 from baldro_ext.state import SampleState
 
@@ -154,7 +154,7 @@ def digest_of(samples: Any, at_most: int | None = None) -> str:
     digest = hashlib.sha256()
     every = 1 if at_most is None else max(1, len(samples) // at_most)
     for index in range(0, len(samples), every):
-        sample = samples[index]
+        sample = answered(samples[index])
         for key in ("input_ids", "labels"):
             digest.update(torch.as_tensor(sample[key]).to(torch.int64).numpy().tobytes())
     return f"{len(samples)} samples {digest.hexdigest()[:16]}"

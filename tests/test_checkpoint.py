@@ -210,3 +210,5 @@ def test_samples_are_told_apart_by_number_and_tokens() -> None:
     assert digest_of(samples) != digest_of(changed)
     assert digest_of(samples, at_most=64) == digest_of(list(samples), at_most=64)
     assert digest_of(samples, at_most=64) != digest_of(samples[:-1], at_most=64)
+    second = [{"original": sample, "alternate": samples[0]} for sample in samples]
+    assert digest_of(second) == digest_of(samples)
