@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 _Part = TypeVar("_Part")
 
@@ -98,43 +96,3 @@ def needed(part: _Part | None, name: str) -> _Part:
     if part is None:
         raise ValueError(f"the forget loss reads {name} of the answers: declare it in its property `needs`")
     return part
-
-
-@dataclass(frozen=True)
-class AnswerPositions:
-    """The positions of the answers in a batch, on the CPU, so that no step waits for the device to learn them.
-
-    Attributes:
-        own: `(B, T)` bool, the answer tokens.
-    """
-
-    own: Tensor
-
-    @classmethod
-    def of(cls, labels: Tensor) -> AnswerPositions:
-        """Return the positions of the answers in labels `(B, T)`."""
-        return cls(labels != IGNORE_INDEX)
-
-    @property
-    def predicts(self) -> Tensor:
-        """`(B, T)` bool, whether position t predicts an answer token, the one at t + 1."""
-        return functional.pad(self.own[:, 1:], (0, 1))
-
-    @property
-    def labeled(self) -> Tensor:
-        """`(B,)` bool, whether a sample has an answer token that is predicted."""
-        return self.own[:, 1:].any(-1)
-
-    def __getitem__(self, rows: Tensor) -> AnswerPositions:
-        """Return the positions of the chosen rows, `(m,)` int64."""
-        return AnswerPositions(self.own[rows])
-
-    def kept(self, needs: Needs) -> Tensor:
-        """Return `(K,)` int64, K >= 1, the positions that any sample's outputs are needed at; [0] if there are none."""
-        at = torch.zeros_like(self.own)
-        if needs.log_probs or needs.logits:
-            at = at | self.predicts
-        if needs.own_logits or needs.activations:
-            at = at | self.own
-        kept = at.any(0).nonzero()[:, 0]
-        return kept if len(kept) else torch.zeros(1, dtype=torch.int64)  # backward needs a graph

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from baldro_ext.data import answered, drawing
 from baldro_ext.errors import BaldroError
@@ -31,9 +29,6 @@ FILE_NAME = "baldro_state.npz"
 _FORMAT = "2"
 _ABOUT = "about"
 _COLUMNS = dict.fromkeys(("losses", "hardness", "reference", "budget"), np.float64) | {"seen": np.bool_}
-
-_OLD_FILE_NAME = "baldro_ledger.safetensors"  # of releases up to 0.1, where the column `seen` was `visited`
-_OLD_FORMAT = "1"
 
 _TRAINER_STATE = "trainer_state.json"  # the last file that the Trainer writes
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
@@ -81,16 +76,18 @@ def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleSt
     Raises:
         StateError: The file is missing, damaged, or belongs to another step or run.
     """
-    path, old = folder / FILE_NAME, folder / _OLD_FILE_NAME
-    if path.is_file():
-        state = _load(path, about)
-    elif old.is_file():
-        state = _load_old(old, about)
-        logger.warning("%s is from an older release; new checkpoints will hold %s instead.", old, FILE_NAME)
-    else:
+    path = folder / FILE_NAME
+    if not path.is_file():
         raise StateError(
             f"{folder} has no {FILE_NAME}. The state of the forget samples cannot be computed again, because the model "
             f"of a checkpoint is no longer the reference. {_REMEDY}"
+        )
+    state, found = _read(path)
+    if different := [name for name in about if found.get(name, "None") != about[name]]:
+        lines = "; ".join(f"{name}: {found.get(name)} there, {about[name]} here" for name in different)
+        raise StateError(
+            f"{path} belongs to another run ({lines}): resume with the settings of that run, or start a new run from "
+            "the model before unlearning (without resume_from_checkpoint)"
         )
     if reference and state.reference is None:
         raise StateError(
@@ -167,7 +164,8 @@ def _digest_of_config(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _load(path: Path, about: Mapping[str, str]) -> SampleState:
+def _read(path: Path) -> tuple[SampleState, dict[str, str]]:
+    """Return the state in a file, and what it belongs to."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -178,36 +176,9 @@ def _load(path: Path, about: Mapping[str, str]) -> SampleState:
             raise ValueError("its checksum does not match")
         if wrong := [name for name, array in arrays.items() if array.dtype != _COLUMNS.get(name)]:
             raise ValueError(f"unexpected column {wrong[0]} of type {arrays[wrong[0]].dtype}")
-        state = SampleState(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        return SampleState(**{name: torch.from_numpy(array) for name, array in arrays.items()}), note
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise StateError(f"{path} is damaged ({error}). {_REMEDY}") from None
-    _compare(path, note, about)
-    return state
-
-
-def _load_old(path: Path, about: Mapping[str, str]) -> SampleState:
-    try:
-        with safe_open(path, framework="pt") as file:
-            note: dict[str, Any] = file.metadata() or {}
-            columns: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if note.pop("format", None) != _OLD_FORMAT:
-            raise ValueError("its format is unknown")
-        state = SampleState(columns["losses"], columns["hardness"], columns["visited"].bool(), columns.get("reference"))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise StateError(f"{path} is damaged ({error}). {_REMEDY}") from None
-    comparable = {"step", "retain_budget"}  # the old format names only the step, and knows no budget
-    _compare(path, note, {name: about[name] for name in comparable & about.keys()})
-    return state
-
-
-def _compare(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    different = [name for name in wanted if found.get(name, "None") != wanted[name]]
-    if different:
-        lines = "; ".join(f"{name}: {found.get(name)} there, {wanted[name]} here" for name in different)
-        raise StateError(
-            f"{path} belongs to another run ({lines}): resume with the settings of that run, or start a new run from "
-            "the model before unlearning (without resume_from_checkpoint)"
-        )
 
 
 def _incomplete(checkpoint: Path, ranks: int) -> str | None:
@@ -216,7 +187,7 @@ def _incomplete(checkpoint: Path, ranks: int) -> str | None:
         step_of(checkpoint)
     except StateError:
         return f"no readable {_TRAINER_STATE}, which is written last"
-    if not any((checkpoint / name).is_file() for name in (FILE_NAME, _OLD_FILE_NAME)):
+    if not (checkpoint / FILE_NAME).is_file():
         return f"no {FILE_NAME}"
     random_states = ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
     missing = [name for name in random_states if not (checkpoint / name).is_file()]

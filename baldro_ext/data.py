@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, IterableDataset
 
-from baldro_ext.answers import IGNORE_INDEX, AnswerPositions
+from baldro_ext.answers import IGNORE_INDEX
 
 SAMPLES = "samples"
 """Key of a batch's `Samples`."""
@@ -157,17 +157,22 @@ def drawing(*key: int) -> Iterator[torch.Generator]:
 
 @dataclass(frozen=True)
 class Samples:
-    """What is known on the CPU about the B samples of a batch, whose tensors are on the model's device.
+    """What is known on the CPU about the B samples of a batch, so that no step waits for the device to learn it.
 
     Attributes:
         index: `(B,)` int64, their positions in the forget set; empty for retain samples.
-        answers: The positions of their answers.
-        alternate: Those of their second answers, if they have any.
+        answers: `(B, T)` bool, the answer tokens.
+        alternate: Those of the second answers, if there are any.
     """
 
     index: Tensor
-    answers: AnswerPositions
-    alternate: AnswerPositions | None = None
+    answers: Tensor
+    alternate: Tensor | None = None
+
+    @property
+    def labeled(self) -> Tensor:
+        """`(B,)` bool, whether a sample has an answer token that is predicted."""
+        return self.answers[:, 1:].any(-1)
 
 
 class IndexedCollator:
@@ -210,11 +215,11 @@ def _require_mappings(items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _samples(side: str, batch: Mapping[str, Any], index: Tensor, size: int) -> Samples:
-    alternate = _positions(side, batch["alternate"], size) if "alternate" in batch else None
-    return Samples(index, _positions(side, answered(batch), size), alternate)
+    alternate = _answer_tokens(side, batch["alternate"], size) if "alternate" in batch else None
+    return Samples(index, _answer_tokens(side, answered(batch), size), alternate)
 
 
-def _positions(side: str, batch: Mapping[str, Any], size: int) -> AnswerPositions:
+def _answer_tokens(side: str, batch: Mapping[str, Any], size: int) -> Tensor:
     labels = batch.get("labels")
     if labels is None:
         raise ValueError(
@@ -226,7 +231,8 @@ def _positions(side: str, batch: Mapping[str, Any], size: int) -> AnswerPosition
             f"the collator made {len(labels)} rows of {size} {side} samples, but the worst case over samples needs one "
             "row per sample: use a collator that pads instead of packing"
         )
-    return AnswerPositions.of(labels)
+    tokens: Tensor = labels != IGNORE_INDEX
+    return tokens
 
 
 class ForgetRetainCollator:

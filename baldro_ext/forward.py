@@ -10,15 +10,15 @@ import contextlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baldro_ext.answers import IGNORE_INDEX, AnswerPositions, Answers, Needs
-from baldro_ext.logprobs import predicted_log_probs
+from baldro_ext.answers import IGNORE_INDEX, Answers, Needs
+from baldro_ext.logprobs import log_probs_of
 
 Kept = Tensor | slice
 _LOG_PROBS = Needs()
@@ -58,7 +58,7 @@ class AnswerForward:
         self,
         model: Any,
         batch: Mapping[str, Any],
-        positions: AnswerPositions | None = None,
+        answer_tokens: Tensor | None = None,
         needs: Needs = _LOG_PROBS,
     ) -> tuple[Answers, Any]:
         """Run the model, wrapped or not, on a batch.
@@ -68,7 +68,7 @@ class AnswerForward:
                 cross-entropy.
             batch: `input_ids`, `labels`, each `(B, T)`, and other arguments of the model; padding may be on either
                 side.
-            positions: Of the answers; by default computed from the labels, which waits for their device.
+            answer_tokens: `(B, T)` bool on the CPU; by default computed from the labels, which waits for their device.
             needs: What to return. Second answers and the model before unlearning are passes of their own.
 
         Returns:
@@ -78,27 +78,34 @@ class AnswerForward:
             ValueError: The model's outputs cannot be matched with the labels, or the module to read is not found.
         """
         labels = batch["labels"]
-        inputs, kept = self._inputs(model, batch, positions or AnswerPositions.of(labels), needs)
+        answer_tokens = labels != IGNORE_INDEX if answer_tokens is None else answer_tokens
+        inputs, kept = self._inputs(model, batch, _positions(answer_tokens, needs), needs)
         with _output_of(model, needs.activations) as read:
             outputs = model(**inputs)
-        next_labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)[:, kept]
+        targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)[:, kept]
         own = labels[:, kept] != IGNORE_INDEX
+        log_probs = shown = activations = None
         if needs.any_logits:
-            logits = _matching(outputs.logits, next_labels.shape[1])
-            answers = replace(_of_logits(logits, next_labels, own, needs), own=own)
-        else:
-            answers = Answers(None, next_labels != IGNORE_INDEX, own=own)
+            logits = _matching(outputs.logits, targets.shape[1])
+            targets = targets.to(logits.device)  # with layers on several devices, not that of the labels
+        mask = targets != IGNORE_INDEX
+        targets = targets.masked_fill(~mask, 0)
+        if needs.log_probs:
+            log_probs = log_probs_of(targets, logits, mask)
+        if needs.logits or needs.own_logits:
+            seen = (mask & needs.logits) | (own.to(mask.device) & needs.own_logits)
+            # Logits of padding may be NaN, and a weight of 0 would not remove them.
+            shown = logits.masked_fill(~seen[..., None], 0)
         if needs.activations:
             hidden = _matching(read[0], inputs["input_ids"].shape[1])[:, kept]
-            answers = replace(answers, activations=hidden.masked_fill(~own[..., None].to(hidden.device), 0))
-        return answers, outputs
+            activations = hidden.masked_fill(~own[..., None].to(hidden.device), 0)
+        return Answers(log_probs, mask, targets, own, shown, activations), outputs
 
     def _inputs(
-        self, model: Any, batch: Mapping[str, Any], positions: AnswerPositions, needs: Needs
+        self, model: Any, batch: Mapping[str, Any], places: Tensor, needs: Needs
     ) -> tuple[dict[str, Any], Kept]:
-        """Return the model's arguments, and the positions of the batch that are needed."""
+        """Return the model's arguments, and which positions of the batch its outputs are for."""
         labels = batch["labels"]
-        places = positions.kept(needs)
         first, end = int(places[0]), int(places[-1]) + 1
         inputs = {name: value for name, value in batch.items() if name in self.accepts}
         if all(value.shape == labels.shape for value in inputs.values()):
@@ -111,14 +118,25 @@ class AnswerForward:
         if self.argument is None:
             return inputs, slice(0, end)
         kept: Kept = slice(first, end)
-        if not needs.any_logits:
-            inputs[self.argument] = 1
-            return inputs, kept
-        inputs[self.argument] = end - first
+        inputs[self.argument] = end - first if needs.any_logits else 1
         # nn.DataParallel would split a tensor of positions among the replicas.
-        if self.takes_positions and len(places) < end - first and not isinstance(model, nn.DataParallel):
+        scattered = needs.any_logits and len(places) < end - first
+        if scattered and self.takes_positions and not isinstance(model, nn.DataParallel):
             kept = inputs[self.argument] = places.to(labels.device, non_blocking=labels.is_cuda)
         return inputs, kept
+
+
+def _positions(answer_tokens: Tensor, needs: Needs) -> Tensor:
+    """Return `(K,)` int64, K >= 1, where outputs on any sample are read; [0] if nowhere, since backward needs a graph.
+
+    Args:
+        answer_tokens: `(B, T)` bool. Position t predicts the token at t + 1.
+        needs: What is read.
+    """
+    at = answer_tokens.any(0)
+    own, predicting = bool(needs.own_logits or needs.activations), needs.log_probs or needs.logits
+    places = ((at & own) | (functional.pad(at[1:], (0, 1)) & predicting)).nonzero()[:, 0]
+    return places if len(places) else torch.zeros(1, dtype=torch.int64)
 
 
 def rows_of(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
@@ -133,18 +151,6 @@ def rows_of(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
         else value
         for name, value in batch.items()
     }
-
-
-def _of_logits(logits: Tensor, next_labels: Tensor, own: Tensor, needs: Needs) -> Answers:
-    """Return what is read of logits `(B, K, V)` and the labels at and after their positions."""
-    mask = next_labels != IGNORE_INDEX
-    answers = predicted_log_probs(logits, next_labels) if needs.log_probs else Answers(None, mask)
-    if not (needs.logits or needs.own_logits):
-        return answers
-    read = (mask & needs.logits) | (own & needs.own_logits)
-    # Logits of padding may be NaN, and a weight of 0 would not remove them.
-    shown = logits.masked_fill(~read[..., None].to(logits.device), 0)
-    return replace(answers, logits=shown, targets=next_labels.masked_fill(~mask, 0))
 
 
 def _matching(outputs: Tensor, positions: int) -> Tensor:

@@ -9,31 +9,23 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from baldro_ext.answers import IGNORE_INDEX, Answers
 
+def log_probs_of(targets: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the log-probabilities of targets, 0 where the mask is false.
 
-def answer_log_probs(logits: Tensor, labels: Tensor) -> Answers:
-    """Return the answers' log-probabilities from a causal model's logits.
-
-    Equals `logits.float().log_softmax(-1)` gathered at the next token and masked. Processes the positions in chunks
-    and keeps for backward only the logits, which exist anyway, and one number per position.
+    Equals `logits.float().log_softmax(-1)` gathered at the targets and masked. Processes the positions in chunks and
+    keeps for backward only the logits, which exist anyway, and one number per position.
 
     Args:
-        logits: `(B, T, V)`; position t predicts token t + 1.
-        labels: `(B, T)` int64, `IGNORE_INDEX` outside the answers.
+        targets: `(B, K)` int64, below V also where the mask is false.
+        logits: `(B, K, V)` that predict them.
+        mask: `(B, K)` bool, where they count.
 
     Returns:
-        Log-probabilities `(B, T - 1)`, one per predicted token, float32, or float64 for float64 logits.
+        `(B, K)` float32, or float64 for float64 logits.
     """
-    return predicted_log_probs(logits[:, :-1], labels[:, 1:])
-
-
-def predicted_log_probs(logits: Tensor, targets: Tensor) -> Answers:
-    """Return the log-probabilities of targets `(B, K)` from the logits `(B, K, V)` that predict them."""
-    targets = targets.to(logits.device)
-    mask = targets != IGNORE_INDEX
-    tokens: Tensor = _LogProbs.apply(logits, targets.masked_fill(~mask, 0), mask)  # type: ignore[no-untyped-call]
-    return Answers(tokens, mask)
+    tokens: Tensor = _LogProbs.apply(logits, targets, mask)  # type: ignore[no-untyped-call]
+    return tokens
 
 
 class _LogProbs(torch.autograd.Function):

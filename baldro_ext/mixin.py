@@ -61,7 +61,7 @@ class BalDROMixin(Lifecycle):
         term = self._robust_loss(
             answers_of,
             samples.index,
-            samples.answers.labeled,
+            samples.labeled,
             self._reference(forget, samples),
             may_skip=self.accelerator.num_processes == 1 and self.settings.alpha > 0,
         )
@@ -137,7 +137,7 @@ class BalDROMixin(Lifecycle):
         collated = self.data_collator([{"forget": sample, "retain": sample} for sample in samples])
         batch = self._prepare_inputs(collated["forget"])
         with self.compute_loss_context_manager():
-            return self._read(model, batch, self.settings.needs)[0], batch[SAMPLES].answers.labeled
+            return self._read(model, batch, self.settings.needs)[0], batch[SAMPLES].labeled
 
     def with_balance(self, retain_loss: Tensor, outputs: Any) -> Tensor:
         """Add the load-balancing loss of a mixture of experts, if the model's configuration asks for one."""
@@ -156,7 +156,7 @@ class BalDROMixin(Lifecycle):
     def _read(self, model: nn.Module, batch: Batch, needs: Needs, rows: Tensor | None = None) -> tuple[Answers, Any]:
         """Return what a loss needs of the given rows of a batch, all by default, and the outputs on its answers."""
         samples: Samples = batch[SAMPLES]
-        rows = torch.arange(len(samples.answers.own)) if rows is None else rows
+        rows = torch.arange(len(samples.answers)) if rows is None else rows
         answers, outputs = self._forward(model, rows_of(answered(batch), rows), samples.answers[rows], needs)
         if needs.alternate:
             if samples.alternate is None:
@@ -198,7 +198,7 @@ class BalDROMixin(Lifecycle):
             retain = rows_of(inputs["retain"], rows)
             del retain[SAMPLES]
             return self.compute_retain_loss(model=model, retain_inputs=retain)
-        if not inputs["retain"][SAMPLES].answers[rows].labeled.any() and not self._warned_unretained:
+        if not inputs["retain"][SAMPLES].labeled[rows].any() and not self._warned_unretained:
             self._warned_unretained = True
             logger.warning(
                 "A retain batch has no answer token, so it retains nothing: labels are the tokens to keep, and %d "

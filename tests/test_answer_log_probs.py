@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baldro_ext.answers import IGNORE_INDEX
-from baldro_ext.logprobs import answer_log_probs
+from baldro_ext.answers import IGNORE_INDEX, Answers
+from baldro_ext.logprobs import log_probs_of
+
+
+def answer_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> Answers:
+    mask = labels[:, 1:] != IGNORE_INDEX
+    return Answers(log_probs_of(labels[:, 1:].masked_fill(~mask, 0), logits[:, :-1], mask), mask)
 
 
 def batch(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:

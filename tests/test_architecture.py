@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "registry": {"errors"},
     "weightings": {"registry"},
     "answers": set(),
-    "logprobs": {"answers"},
+    "logprobs": set(),
     "forward": {"answers", "logprobs"},
     "compat": set(),
     "budget": {"compat"},

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 from typer.testing import CliRunner
 
-from baldro_ext.logprobs import answer_log_probs
 from baldro_ext.tools.bench import released, report
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.measure import compared, measure
 from baldro_ext.tools.bench.methods import FLOOR, Method
 from baldro_ext.tools.cli import app
 
+from .test_answer_log_probs import answer_log_probs
 from .with_framework import released as formulas
 
 CPU = torch.device("cpu")

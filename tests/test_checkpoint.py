@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from baldro_ext.checkpoint import (
     FILE_NAME,
@@ -119,30 +118,6 @@ def test_the_file_of_another_run_is_refused_by_what_differs(state: SampleState, 
         load(tmp_path, ABOUT | {name: "other"}, reference=True)
     with pytest.raises(StateError, match="more: None there, other here"):
         load(tmp_path, ABOUT | {"more": "other"}, reference=True)
-
-
-def old_file(state: SampleState, folder: Path, **metadata: str) -> None:
-    """Write what releases up to 0.1 wrote."""
-    assert state.reference is not None
-    columns = {"losses": state.losses, "hardness": state.hardness, "visited": state.seen.to(torch.uint8)}
-    draw = {"draw": torch.get_rng_state()}
-    save_file({**columns, "reference": state.reference, **draw}, folder / "baldro_ledger.safetensors", metadata)
-
-
-def test_the_file_of_an_older_release_is_read_with_a_note(
-    state: SampleState, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    old_file(state, tmp_path, format="1", step="7", fingerprint="abc")
-    state.budget = None
-    assert_same(load(tmp_path, ABOUT, reference=True), state)
-    with pytest.raises(StateError, match=r"retain_budget: None there, 0\.1 here"):
-        load(tmp_path, {**ABOUT, "retain_budget": "0.1"}, reference=True)
-    assert "from an older release" in caplog.text
-    with pytest.raises(StateError, match="step: 7 there, 8 here"):
-        load(tmp_path, ABOUT | {"step": "8"}, reference=True)
-    (tmp_path / "baldro_ledger.safetensors").write_bytes(b"")
-    with pytest.raises(StateError, match="is damaged"):
-        load(tmp_path, ABOUT, reference=True)
 
 
 def checkpoint_of(output: Path, step: int) -> Path:

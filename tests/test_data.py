@@ -61,7 +61,7 @@ def test_indices_name_the_forget_samples_of_the_batch(anchor: str) -> None:
         batch = IndexedCollator(collate)([dataset[i] for i in range(start, start + 3)])
         samples = batch["forget"][SAMPLES]
         assert (batch["forget"]["input_ids"][:, 0] - 100).tolist() == samples.index.tolist()
-        assert samples.answers.predicts.tolist() == [[True, False]] * 3
+        assert samples.answers.tolist() == [[False, True]] * 3
         assert batch["retain"].keys() == {"input_ids", "labels", SAMPLES}
         assert len(batch["retain"][SAMPLES].index) == 0
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.adversary import Adversary
-from baldro_ext.answers import IGNORE_INDEX, AnswerPositions, Answers
+from baldro_ext.answers import IGNORE_INDEX, Answers
 from baldro_ext.data import SAMPLES, Samples
 from baldro_ext.forward import AnswerForward, rows_of
 from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged
@@ -271,7 +271,7 @@ class Case:
             "labels": labels,
             # Multiples of 1/64, so that sums stay exact; three dimensions, because labels may happen to be (B, V).
             "shift": torch.tensor(self.reference, dtype=torch.float64)[:, None, None] * (torch.arange(VOCABULARY) % 2),
-            SAMPLES: Samples(torch.tensor(self.index), AnswerPositions.of(labels)),
+            SAMPLES: Samples(torch.tensor(self.index), labels != IGNORE_INDEX),
         }
 
     def build(self, size_of: Callable[[Tensor], Tensor] = lambda numbers: numbers) -> Causal:
@@ -519,7 +519,7 @@ def run(case: Case, model: Causal, batch: dict[str, Any]) -> Outcome:
         return answers
 
     robust = RobustLoss(case.loss, adversary)
-    term = robust(answers_of, samples.index, samples.answers.labeled, reference, may_skip=case.may_skip)
+    term = robust(answers_of, samples.index, samples.labeled, reference, may_skip=case.may_skip)
     if case.unit == "token":
         assert isinstance(case.loss, TokenAveraged)
         [(_, answers)] = passes
