@@ -1,17 +1,31 @@
-"""The model that training starts from: what of it is trained, and how it is run again later."""
+"""The model that training starts from: how it is measured, what of it is trained, and how it is run again later."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from baldro_ext import compat
 
 logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def measuring(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run a model without gradients, in the given mode; restore its mode and the random state of its device."""
+    was_training = model.training
+    model.train(training)
+    try:
+        with torch.no_grad(), compat.random_state_kept(next(model.parameters()).device):
+            yield
+    finally:
+        model.train(was_training)
 
 
 class AdaptersOff:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
-
-from baldro_ext import compat
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = 512
+MEASURED = 512
 """Number of retain samples, at least, whose loss is measured before unlearning."""
 _LIMIT = 1000.0
 """Largest factor between the multiplier and the alpha that training starts with. Within it, alpha finds back."""
@@ -106,33 +102,3 @@ class RetainBudget:
     @state.setter
     def state(self, state: Tensor) -> None:
         self.before, self._smoothed, self._multiplier, self.alpha = state.tolist()
-
-
-def retain_loss_before(
-    model: nn.Module,
-    loss_of: Callable[[range], Tensor],
-    batch: int,
-    *,
-    rank: int = 0,
-    ranks: int = 1,
-    silent: bool = False,
-) -> Tensor:
-    """Return the mean losses `(m,)` of this rank's m micro-batches of retain samples.
-
-    Args:
-        model: Runs in training mode, with dropout, as in the steps it is compared with; its mode and the random state
-            of its device are restored.
-        loss_of: Runs the model on the retain samples with these numbers; returns their loss `()`.
-        batch: Samples per forward pass.
-        rank: Index of this data-parallel rank.
-        ranks: Number of data-parallel ranks; each takes as many micro-batches.
-        silent: Whether to hide the progress bar.
-    """
-    was_training, share = model.training, batch * ranks
-    model.train()
-    try:
-        with torch.no_grad(), compat.random_state_kept(next(model.parameters()).device):
-            starts = tqdm(range(0, SAMPLES, share), desc="Measuring the retain loss", disable=silent)
-            return torch.stack([loss_of(range(batch * rank + start, batch * (rank + 1) + start)) for start in starts])
-    finally:
-        model.train(was_training)

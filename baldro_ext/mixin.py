@@ -1,115 +1,202 @@
-"""The method as a mixin for any Hugging Face Trainer, independent of the framework.
+"""The method as a mixin for any Hugging Face Trainer, independent of the framework: the course of a training run.
 
-A host class inherits from the mixin first and its own trainer second, sets `variant`, and provides
-`compute_retain_loss`, `prepare_model_before` and `reference_log_likelihoods`.
+A host class inherits from the mixin first and its own trainer second, sets `variant`, and provides `copy_of` and
+`compute_retain_loss`.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from transformers import Trainer
 
-from baldro_ext.answers import IGNORE_INDEX, Answers, Needs
-from baldro_ext.budget import retain_loss_before
-from baldro_ext.data import SAMPLES, Samples, answered, drawing
-from baldro_ext.forward import rows_of
-from baldro_ext.lifecycle import Lifecycle
-from baldro_ext.losses import activation_distances
-from baldro_ext.robust_loss import ForgetTerm
+from baldro_ext import arguments, checkpoint, compat
+from baldro_ext.adversary import Adversary
+from baldro_ext.before import model_before, train_only
+from baldro_ext.budget import RetainBudget
+from baldro_ext.config import Settings
+from baldro_ext.data import IndexedCollator, IndexedPairs, answered
+from baldro_ext.forward import AnswerForward
+from baldro_ext.hooks import Hooks
+from baldro_ext.passes import Passes
+from baldro_ext.progress import Progress
+from baldro_ext.report import Journal, log_histogram, summary_of
+from baldro_ext.robust_loss import RobustLoss
 
 logger = logging.getLogger(__name__)
 
-Batch = Mapping[str, Any]
 
-
-class BalDROMixin(Lifecycle):
+class BalDROMixin(Passes):
     """Trains on `gamma * worst case of the forget losses + alpha * retain loss`.
+
+    Scores the forget set before training, and saves and restores the state of the samples with checkpoints.
 
     A training batch is `{"forget": batch, "retain": batch}`, each with `input_ids` and `labels` of shape `(B, T)` and
     other arguments of the model's forward; with second answers, `forget` is `{"original": batch, "alternate": batch}`.
-    Keyword arguments that the host's trainer does not have are settings
-    (`baldro_ext.config.Settings`).
+    Keyword arguments that the host's trainer does not have are settings (`baldro_ext.config.Settings`).
     """
 
-    if TYPE_CHECKING:  # provided by the host class
+    variant: str
+    """A key of `baldro_ext.weightings.VARIANTS`."""
+    host_arguments: ClassVar[frozenset[str]] = frozenset()
+    """Keyword arguments of the host's trainer beyond those of `transformers.Trainer`."""
 
-        def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
-            """Return the retain loss `()` for `retain_loss_type: KL`."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for_host = {*inspect.signature(Trainer.__init__).parameters, *self.host_arguments}
+        self.settings = Settings.parse(self.variant, {k: v for k, v in kwargs.items() if k not in for_host})
+        host = {k: v for k, v in kwargs.items() if k in for_host}
+        if host.get("compute_loss_func") is not None:
+            raise ValueError("compute_loss_func would replace the loss that these trainers compute: leave it out")
+        self._resumed: Path | None = None
+        if host.get("train_dataset") is not None:
+            host["train_dataset"] = IndexedPairs(host["train_dataset"])
+            if host.get("data_collator") is None:
+                raise ValueError("data_collator is missing: pass one that makes {'forget': batch, 'retain': batch}")
+            host["data_collator"] = IndexedCollator(host["data_collator"])
+        super().__init__(*args, **host)
+        # Our loss is a mean per micro-batch. With true, transformers 4.46 and later would not divide it by the number
+        # of accumulation steps.
+        self.model_accepts_loss_kwargs = False
+        self.args.remove_unused_columns = False  # items are {forget, retain}, not arguments of the model
+        arguments.refuse_what_cannot_work(self)
+        self._journal = Journal()
+        self._forward = AnswerForward.of(self.model)
+        if self.train_dataset is not None:
+            arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
+            self.train_dataset.seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            self.add_callback(Hooks(self))
+            self._reset_training()
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Mapping[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """Return the loss `()` of one micro-batch; with `return_outputs`, also the outputs on the forget batch."""
-        forget: Batch = inputs["forget"]
-        samples: Samples = forget[SAMPLES]
-        outputs = None
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train from the current model, or resume from a checkpoint with its state of the samples.
 
-        def answers_of(rows: Tensor) -> Answers:
-            nonlocal outputs
-            answers, outputs = self._read(model, forget, self.settings.needs, rows)
-            return answers
+        Args:
+            resume_from_checkpoint: A checkpoint folder, or `True` for the newest complete one; defaults to
+                `args.resume_from_checkpoint`.
+            args: Passed on to the host, like `kwargs`.
+            kwargs: Passed on to the host.
 
-        term = self._robust_loss(
-            answers_of,
-            samples.index,
-            samples.labeled,
-            self._reference(forget, samples),
-            may_skip=self.accelerator.num_processes == 1 and self.settings.alpha > 0,
-        )
-        retain_loss = self._retain_loss(model, inputs, term)
-        alpha = self.budget.alpha if self.budget else self.settings.alpha
-        loss = self.settings.gamma * term.value + alpha * retain_loss
-        if model.training:
-            loss = loss * self._progress.correction()
-            self._note(term, retain_loss)
-        return (loss, outputs) if return_outputs else loss
+        Raises:
+            StateError: The checkpoint's state is missing, damaged or belongs to another run.
+            ValueError: There is no training data, or a resumed run would not continue where it stopped.
+        """
+        if self.train_dataset is None:
+            raise ValueError("train_dataset is missing, so there is nothing to unlearn: pass one to the trainer")
+        resume: Any = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        if resume is True or resume == "True":
+            resume = checkpoint.newest_complete(Path(self.args.output_dir), self.accelerator.num_processes)
+        self._reset_training()
+        self._resumed = Path(resume) if resume else None
+        if self._resumed:  # loaded again when training begins; checked here so that an error shows at once
+            self._load_state(self._resumed)
+            arguments.refuse_a_model_without_its_run(self._resumed)
+            compat.allow_numpy_random_states()
+        if self.model_init is None:
+            self._prepare_model(self.model)
+        return super().train(str(resume) if resume else None, *args, **kwargs)
+
+    def call_model_init(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the model that this training starts from."""
+        model = super().call_model_init(*args, **kwargs)
+        if hasattr(self, "adversary"):  # not while the constructor runs
+            self._prepare_model(model)
+        return model
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model as the host does; in a checkpoint, also save the state of the samples."""
+        folder = Path(output_dir) if _internal_call and output_dir and self.args.should_save else None
+        if folder:
+            checkpoint.begin(folder)
+        super().save_model(output_dir, _internal_call)
+        if folder and self.train_dataset is not None:
+            self.adversary.state.budget = self.budget.state if self.budget else None
+            checkpoint.save(self.adversary.state, folder, self._identity_at(self.state.global_step))
+
+    def get_train_dataloader(self) -> Any:
+        """Return the host's loader, with a generator of its own for the seeds of loader workers.
+
+        Resuming draws these seeds once more. From the run's own generator, that would change dropout.
+        """
+        loader = super().get_train_dataloader()
+        getattr(loader, "base_dataloader", loader).generator = torch.Generator()  # accelerate may wrap the loader
+        return loader
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the micro-batches of one optimizer step as the host does, and record their number."""
+        if not compat.FETCHES_WHOLE_STEPS:
+            num_batches = self.args.gradient_accumulation_steps  # fewer at the end of an epoch
+        fetched = super().get_batch_samples(epoch_iterator, num_batches, *args, **kwargs)
+        self._progress.fetched(len(fetched[0]))
+        return fetched
+
+    def training_begins(self, model: nn.Module, loader: Any) -> None:
+        """Score the forget set, or load its state from a checkpoint.
+
+        Args:
+            model: The model as the Trainer wrapped it.
+            loader: The training data.
+        """
+        # auto_find_batch_size may have reduced the batch size.
+        arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
+        accumulation, micro_batches = self.args.gradient_accumulation_steps, len(loader)
+        if compat.FETCHES_ONE_BY_ONE:
+            self.accelerator.step = 0
+        self._progress.begin(self.state.global_step, micro_batches, accumulation)
+        unresumable = arguments.why_it_cannot_resume(micro_batches, accumulation)
+        if self._resumed:
+            if unresumable:
+                raise ValueError(unresumable)
+            self._load_state(self._resumed)
+            if self.state.global_step >= self.state.max_steps:
+                finished = (
+                    f"{self._resumed} was saved after the last step ({self.state.global_step} of "
+                    f"{self.state.max_steps}), so nothing is left to train: use its model, or set a larger "
+                    "num_train_epochs or max_steps"
+                )
+                if self._progress.within_epoch:  # the Trainer would train one more step, since it checks only after it
+                    raise ValueError(finished)
+                logger.warning("%s", finished)
+            return
+        if unresumable and self.args.save_strategy != "no" and not self.args.save_only_model:
+            logger.warning("%s", unresumable)
+        if not self._scored:
+            self.score_forget_set(model)
+        if self.budget:
+            self.budget.begin(self.retain_loss_before(model))
+
+    def epoch_begins(self) -> None:
+        """Enter the next epoch; if it is a resumed one, keep which samples were already trained on."""
+        if self._progress.next_epoch() or self.args.ignore_data_skip:  # with which a resumed epoch starts over
+            self.adversary.state.seen.zero_()
+        self.train_dataset.epoch = self._progress.epoch
 
     def step_ends(self) -> None:
         """Adapt alpha to the retain loss of an optimizer step, if there is a budget."""
         if self.budget and self.budget.losses:
-            assert self.adversary is not None
             mean = self.adversary.mean_of_ranks(torch.stack(self.budget.losses))
             self.budget.update(mean, self.state.global_step / self.state.max_steps)
 
-    def retain_loss_before(self, model: nn.Module) -> float:
-        """Return the mean retain loss of samples that the first epoch or epochs draw, equal on every rank."""
-        assert self.adversary is not None
-        data = self.train_dataset
-        with drawing(data.seed) as generator:
-            order = torch.randperm(len(data), generator=generator).tolist()
-        if "retain" not in data[0]:
-            raise ValueError(
-                f"retain_budget={self.settings.retain_budget} limits the retain loss, but there is no retain data: set "
-                "retain_budget=null and alpha=0"
-            )
+    def epoch_ends(self) -> None:
+        """Log statistics of the whole forget set."""
+        summary = summary_of(self.adversary)
+        if summary:
+            weights = self.adversary.distribution()
+            relative = weights * len(weights)  # 1 is an even weight, whatever the size of the forget set
+            callbacks = self.callback_handler.callbacks
+            log_histogram("forget_set_relative_weights", relative, self.state.global_step, callbacks)
+            self.log(summary)
 
-        def item(number: int) -> Any:
-            data.epoch, place = divmod(number, len(data))
-            return data[order[place]]
-
-        def loss_of(numbers: range) -> Tensor:
-            batch: Any = self._prepare_inputs(self.data_collator([item(number) for number in numbers]))
-            with self.compute_loss_context_manager():
-                return self._loss_of_rows(model, batch, torch.arange(len(numbers)))
-
-        losses = retain_loss_before(
-            model,
-            loss_of,
-            self._micro_batch_size,
-            rank=self.adversary.rank,
-            ranks=self.adversary.ranks,
-            silent=self.args.disable_tqdm or not self.is_world_process_zero(),
-        )
-        return self.adversary.mean_of_ranks(losses)
+    def training_ends(self) -> None:
+        """Load the state of the samples that belongs to the best model, if the host has loaded that model."""
+        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        if best and Path(best).is_dir():
+            self._load_state(Path(best))
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as the host does; with the training loss, also log the statistics since the last logging step."""
@@ -122,117 +209,59 @@ class BalDROMixin(Lifecycle):
         of_batch = super().floating_point_ops
         return sum(of_batch(dict(answered(batch))) for batch in inputs.values())
 
-    def forget_answers(self, model: nn.Module, samples: Sequence[Any]) -> Answers:
-        """Return what the forget loss reads of samples, in the precision of training.
+    def _reset_training(self) -> None:
+        """Reset the state of the samples and everything else that belongs to one training."""
+        settings, accelerator = self.settings, self.accelerator
+        self.adversary = Adversary(
+            settings.weighting,
+            len(self.train_dataset.forget),
+            scope=settings.scope,
+            unit=settings.unit,
+            by_loss=settings.hardness == "loss",
+            rank=accelerator.process_index,
+            ranks=accelerator.num_processes,
+            gather=accelerator.gather,
+            capacity=self._micro_batch_size,
+            # Only the loaders of several ranks fill up batches with repeated samples.
+            drawn_once=accelerator.num_processes > 1 and self.train_dataset.drawn_once,
+        )
+        self._robust_loss = RobustLoss(settings.loss, self.adversary)
+        budget = settings.retain_budget
+        self.budget = None if budget is None else RetainBudget(budget, settings.alpha, settings.budget_step)
+        self._identity: dict[str, str] = {}
+        self._progress = Progress()
+        self._scored = False
 
-        Args:
-            model: The trainer's model, wrapped or not.
-            samples: Samples in the form of the forget set's.
-        """
-        return self.answers_of(model, samples)[0]
+    def _prepare_model(self, model: nn.Module) -> None:
+        """Prepare for the model that training starts from, before it is wrapped or trained."""
+        self._forward = AnswerForward.of(model)
+        if compat.is_reentrant(self.args):
+            compat.enable_input_gradients(model)
+        if self.settings.loss.trainable_params_regex is not None:
+            train_only(model, self.settings.loss.trainable_params_regex)
+        if self.settings.needs_model_before:
+            self.prepare_model_before(model)
 
-    def answers_of(self, model: nn.Module, samples: Sequence[Any]) -> tuple[Answers, Tensor]:
-        """Return what the forget loss reads of B samples, and `(B,)` bool on the CPU, whether they have an answer."""
-        # A collator may require a retain side, which is not used here.
-        collated = self.data_collator([{"forget": sample, "retain": sample} for sample in samples])
-        batch = self._prepare_inputs(collated["forget"])
-        with self.compute_loss_context_manager():
-            return self._read(model, batch, self.settings.needs)[0], batch[SAMPLES].labeled
+    def prepare_model_before(self, model: nn.Module) -> None:
+        """Keep the model before unlearning; raise ValueError if its adapters are already trained."""
+        self.ref_model = model_before(self, model, adapters_may_be_trained=self._resumed is not None)
 
-    def with_balance(self, retain_loss: Tensor, outputs: Any) -> Tensor:
-        """Add the load-balancing loss of a mixture of experts, if the model's configuration asks for one."""
-        balance: Tensor | None = getattr(outputs, "aux_loss", None)
-        if balance is None:
-            return retain_loss
-        config: Any = self.model.config
-        coefficient = getattr(config.get_text_config(), "router_aux_loss_coef", getattr(config, "aux_loss_coef", None))
-        if coefficient is None:
-            raise ValueError(
-                f"output_router_logits=true asks for a load-balancing loss, but the configuration of this "
-                f"{config.model_type} model has no router_aux_loss_coef: set output_router_logits=false"
-            )
-        return retain_loss + float(coefficient) * balance.mean()  # nn.DataParallel returns one per replica
+    def _load_state(self, folder: Path) -> None:
+        about = self._identity_at(checkpoint.step_of(folder))
+        reference = self.settings.needs_precomputed_reference
+        self.adversary.state = state = checkpoint.load(folder, about, reference=reference)
+        if self.budget and state.budget is not None:
+            self.budget.state = state.budget
+        self._scored = True
 
-    def _read(self, model: nn.Module, batch: Batch, needs: Needs, rows: Tensor | None = None) -> tuple[Answers, Any]:
-        """Return what a loss needs of the given rows of a batch, all by default, and the outputs on its answers."""
-        samples: Samples = batch[SAMPLES]
-        rows = torch.arange(len(samples.answers)) if rows is None else rows
-        answers, outputs = self._forward(model, rows_of(answered(batch), rows), samples.answers[rows], needs)
-        if needs.alternate:
-            if samples.alternate is None:
-                raise ValueError(
-                    f"base={self.settings.base} needs a second answer to each question, but the forget set has none: "
-                    "use experiment=unlearn/tofu_idk, or a dataset of {'original': sample, 'alternate': sample}"
-                )
-            other = rows_of(batch["alternate"], rows)
-            answers = replace(answers, alternate=self._forward(model, other, samples.alternate[rows])[0])
-        if needs.before:
-            with torch.no_grad():
-                before, _ = self._read(self.ref_model, batch, replace(needs, before=False), rows)
-            answers = replace(answers, before=before)
-        return answers, outputs
-
-    def _reference(self, forget: Batch, samples: Samples) -> Tensor | None:
-        if not self.settings.loss.needs_reference:
-            return None
-        if self.settings.reference == "live":
-            with torch.no_grad():
-                answers, _ = self._read(self.ref_model, forget, replace(self.settings.loss.needs, before=False))
-            return self.settings.loss.log_ratios(answers)
-        assert self.adversary is not None
-        if self.adversary.state.reference is None:
-            raise RuntimeError("the forget set has not been scored: call score_forget_set(model), as train() does")
-        return self.adversary.state.reference[samples.index]
-
-    def _retain_loss(self, model: nn.Module, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor | float:
-        if self.settings.alpha == 0:
-            return 0.0
-        if "retain" not in inputs:
-            raise ValueError(
-                f"alpha={self.settings.alpha} asks for a retain loss, but there is no retain data: set alpha=0"
-            )
-        return self._loss_of_rows(model, inputs, self._retain_rows(inputs, term))
-
-    def _loss_of_rows(self, model: nn.Module, inputs: Mapping[str, Any], rows: Tensor) -> Tensor:
-        if self.settings.retain_loss_type == "KL":
-            retain = rows_of(inputs["retain"], rows)
-            del retain[SAMPLES]
-            return self.compute_retain_loss(model=model, retain_inputs=retain)
-        if not inputs["retain"][SAMPLES].labeled[rows].any() and not self._warned_unretained:
-            self._warned_unretained = True
-            logger.warning(
-                "A retain batch has no answer token, so it retains nothing: labels are the tokens to keep, and %d "
-                "elsewhere.",
-                IGNORE_INDEX,
-            )
-        answers, outputs = self._read(model, inputs["retain"], self.settings.retain_needs, rows)
-        if self.settings.retain_loss_type == "EMBED_DIFF":
-            return self.with_balance(activation_distances(answers).mean(), outputs)
-        if self.settings.retain_reduction == "sequence_sum":
-            loss = -answers.sums.mean()
-        else:
-            loss = -answers.sums.sum() / answers.lengths.sum().clamp(min=1)
-        return self.with_balance(loss, outputs)
-
-    def _retain_rows(self, inputs: Mapping[str, Any], term: ForgetTerm) -> Tensor:
-        """Return the rows of the retain batch to train on: all, or as many random ones as the forget group has."""
-        size, index = len(inputs["retain"]["labels"]), inputs["forget"][SAMPLES].index
-        if self.settings.retain_batch == "full":
-            return torch.arange(size)
-        # Without anything to forget there is no group to match, so all count.
-        kept = len(term.weights.rows) or size
-        with drawing(self.train_dataset.seed, self.train_dataset.epoch, int(index[0]), size) as generator:
-            return torch.randperm(size, generator=generator)[:kept]
-
-    def _note(self, term: ForgetTerm, retain_loss: Tensor | float) -> None:
-        self._journal.note(term, retain_loss, self.budget)
-        if self.budget and isinstance(retain_loss, Tensor):
-            self.budget.losses.append(retain_loss.detach())
-        if term.unlabeled and not self._warned_unlabeled:
-            self._warned_unlabeled = True
-            logger.warning(
-                "%d of the %d forget samples in this batch have no answer token and get weight 0 (the prompt fills "
-                "max_length, or a chunk of text is empty). The log counts them as unlabeled_samples.",
-                term.unlabeled,
-                len(term.weights.gradient),
-            )
+    def _identity_at(self, step: int) -> dict[str, str]:
+        """Return what the state of the samples belongs to at an optimizer step."""
+        if not self._identity:
+            config: Any = getattr(self.accelerator.unwrap_model(self.model), "config", None)
+            settings = {"seed": str(self.train_dataset.seed), **self.settings.identity}
+            if not self.args.auto_find_batch_size:  # a checkpoint then sets the batch size
+                steps, ranks = self.args.gradient_accumulation_steps, self.accelerator.num_processes
+                settings["samples_per_step"] = f"{self._micro_batch_size} x {steps} steps x {ranks} processes"
+            described = config.to_dict() if config is not None else {}
+            self._identity = checkpoint.identity_of(self.train_dataset, described) | settings
+        return {"step": str(step), **self._identity}

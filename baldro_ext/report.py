@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baldro_ext.adversary import Adversary
+from baldro_ext.adversary import Adversary, Weights
 from baldro_ext.budget import RetainBudget
-from baldro_ext.robust_loss import ForgetTerm
 
 UNLABELED = "unlabeled_samples"
 _HARDEST = 5
@@ -25,19 +24,21 @@ class Journal:
         self._sums: dict[str, Tensor | float] = {}
         self._counts: Counter[str] = Counter()
 
-    def note(self, term: ForgetTerm, retain_loss: Tensor | float, budget: RetainBudget | None = None) -> None:
+    def note(
+        self, weights: Weights, unlabeled: int, retain_loss: Tensor | float, budget: RetainBudget | None = None
+    ) -> None:
         """Add a micro-batch; the retain loss stays on its device until it is read."""
         retain_loss = retain_loss.detach() if isinstance(retain_loss, Tensor) else retain_loss
         self._add("retain_loss", retain_loss)
         if budget:
             self._add("retain_excess", retain_loss - budget.before)
             self._add("alpha", budget.alpha)
-        if term.unlabeled:
-            self._add(UNLABELED, term.unlabeled)
-        if term.weights.mean is not None:
-            self._add("forget_loss_mean", term.weights.mean)
-            self._add("forget_loss_robust", float(term.weights.value))
-            for name, value in diagnostics(term.weights.distribution).items():
+        if unlabeled:
+            self._add(UNLABELED, unlabeled)
+        if weights.mean is not None:
+            self._add("forget_loss_mean", weights.mean)
+            self._add("forget_loss_robust", float(weights.value))
+            for name, value in diagnostics(weights.distribution).items():
                 self._add(name, value)
 
     def read(self) -> dict[str, float]:

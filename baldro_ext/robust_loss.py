@@ -21,21 +21,6 @@ AnswersOf = Callable[[Tensor], Answers]
 
 
 @dataclass(frozen=True)
-class ForgetTerm:
-    """The robust forget loss of a micro-batch of B samples, with its weights.
-
-    Attributes:
-        value: `()`, differentiable, on the model's device; a plain number if the forward pass was skipped.
-        weights: The adversary's choice.
-        unlabeled: Number of samples without an answer token; they have nothing to forget.
-    """
-
-    value: Tensor | float
-    weights: Weights
-    unlabeled: int
-
-
-@dataclass(frozen=True)
 class RobustLoss:
     """The worst case of a forget loss.
 
@@ -55,8 +40,8 @@ class RobustLoss:
         reference: Tensor | None = None,
         *,
         may_skip: bool = False,
-    ) -> ForgetTerm:
-        """Return the robust loss of a micro-batch, with a graph for the rows that count only.
+    ) -> tuple[Tensor | float, Weights]:
+        """Return the robust loss of a micro-batch, with a graph for the rows that count only, and its weights.
 
         Args:
             answers_of: Runs the model on some rows.
@@ -66,17 +51,20 @@ class RobustLoss:
             may_skip: Whether to skip the forward pass if no sample counts. Not possible if other ranks wait for this
                 one, or if nothing else in the loss has a gradient.
 
+        Returns:
+            `()` on the model's device, or a plain number if the forward pass was skipped; and the adversary's choice.
+
         Raises:
             ValueError: Losses are not finite; the message names the samples.
         """
-        adversary, unlabeled = self.adversary, int((~labeled).sum())
+        adversary = self.adversary
         rows = torch.arange(len(index))
         if adversary.unit == "token":
-            return self._over_tokens(answers_of(rows), index, unlabeled)
+            return self._over_tokens(answers_of(rows), index)
         weights = None
         if adversary.scores_first:
             with torch.no_grad():
-                scores = self._scores(answers_of(rows), reference, rows)
+                scores = self._scores_of_rows(answers_of(rows), reference, rows)
             weights = adversary.weights(index, labeled, *scores)
             rows = weights.rows
         else:
@@ -84,27 +72,28 @@ class RobustLoss:
         if len(rows) == 0 and may_skip:
             nothing = torch.zeros(0)
             weights = weights or adversary.weights(index, labeled, nothing, nothing, rows)
-            return ForgetTerm(float(weights.value), weights, unlabeled)
+            return float(weights.value), weights
         # If no row counts, pass one with weight 0, so that there is a graph; its loss is not recorded.
         passed = rows if len(rows) else torch.zeros(1, dtype=torch.int64)
-        losses, hardness = self._scores(answers_of(passed), reference, passed)
+        losses, hardness = self._scores_of_rows(answers_of(passed), reference, passed)
         weights = weights or adversary.weights(index, labeled, losses[: len(rows)], hardness[: len(rows)], rows)
-        return ForgetTerm(_weighted(losses, weights.value, weights.gradient[passed]), weights, unlabeled)
+        return _weighted(losses, weights.value, weights.gradient[passed]), weights
 
-    def _scores(self, answers: Answers, reference: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses and hardness of the rows, `(m,)` each."""
-        if reference is not None:
-            reference = upload(reference[rows], like=answers.tokens)
+    def scores(self, answers: Answers, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return losses and hardness of B samples, `(B,)` each; the reference, `(B,)`, is on the answers' device."""
         losses = self.loss(answers, reference)
         return losses, (losses if self.adversary.by_loss else answers.means).detach()
 
-    def _over_tokens(self, answers: Answers, index: Tensor, unlabeled: int) -> ForgetTerm:
+    def _scores_of_rows(self, answers: Answers, reference: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(answers, None if reference is None else upload(reference[rows], like=answers.tokens))
+
+    def _over_tokens(self, answers: Answers, index: Tensor) -> tuple[Tensor, Weights]:
         assert isinstance(self.loss, TokenAveraged)
         losses = self.loss.token_losses(answers)
         hardness = losses if self.adversary.by_loss else answers.means
         counted = self.loss.counted(answers)
         weights = self.adversary.token_weights(index, counted, losses.detach(), hardness.detach())
-        return ForgetTerm(_weighted(losses.flatten(), weights.value, weights.gradient.flatten()), weights, unlabeled)
+        return _weighted(losses.flatten(), weights.value, weights.gradient.flatten()), weights
 
 
 def _weighted(losses: Tensor, value: Tensor, weights: Tensor) -> Tensor:

@@ -27,10 +27,11 @@ class SampleState:
     budget: Tensor | None = None
 
     @classmethod
-    def blank(cls, size: int) -> SampleState:
-        """Return the state of `size` samples before any of them is scored."""
-        unknown = torch.full((size,), torch.nan, dtype=torch.float64)
-        return cls(unknown, unknown.clone(), torch.zeros(size, dtype=torch.bool))
+    def blank(cls, size: int, *, reference: bool = False) -> SampleState:
+        """Return the state of `size` samples before any of them is scored, with room for a reference if needed."""
+        unknown = torch.full((3, size), torch.nan, dtype=torch.float64)
+        seen = torch.zeros(size, dtype=torch.bool)
+        return cls(unknown[0], unknown[1], seen, unknown[2] if reference else None)
 
     def record(self, index: Tensor, losses: Tensor, hardness: Tensor) -> None:
         """Store the losses and hardness, `(m,)` each, of the samples at `index`, `(m,)` int64."""

@@ -12,7 +12,8 @@ from transformers import Trainer, TrainingArguments
 
 from baldro_ext import compat
 from baldro_ext.data import ForgetRetainCollator, refuse_a_stream
-from baldro_ext.mixin import BalDROMixin, Batch
+from baldro_ext.mixin import BalDROMixin
+from baldro_ext.passes import Batch
 
 
 class BalDROTrainer(BalDROMixin, Trainer):

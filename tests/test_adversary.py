@@ -135,14 +135,14 @@ def gradients(
             seen = int(states[rank].seen.sum())
             parameters = model.parameters.clone().requires_grad_()
             mine = shards[rank]
-            term = robust[rank](
+            term, _ = robust[rank](
                 lambda rows, p=parameters, index=mine: model.answers(p, index[rows]),  # type: ignore[misc]
                 mine,
                 torch.ones(len(mine), dtype=torch.bool),
                 reference[mine],
             )
-            assert isinstance(term.value, Tensor)
-            (gradient,) = torch.autograd.grad(term.value, parameters)
+            assert isinstance(term, Tensor)
+            (gradient,) = torch.autograd.grad(term, parameters)
             samples = int(states[rank].seen.sum()) - seen
             totals[rank] += gradient * samples
             counted[rank] += samples
@@ -238,10 +238,10 @@ def on_two_ranks(
             given = model.answers(parameters, index[rows])
             return Answers(given.tokens * mine[rows, None], given.mask & mine[rows, None])
 
-        term = robust[rank](answers_of, index, mine)
-        assert isinstance(term.value, Tensor)
-        (slopes[rank],) = torch.autograd.grad(term.value, parameters)
-        values[rank] = term.value.item()
+        term, _ = robust[rank](answers_of, index, mine)
+        assert isinstance(term, Tensor)
+        (slopes[rank],) = torch.autograd.grad(term, parameters)
+        values[rank] = term.item()
 
     group.run(work)
     return values, slopes, [each.adversary.state for each in robust], group

@@ -25,12 +25,11 @@ MAY_IMPORT = {
     "logprobs": set(),
     "forward": {"answers", "logprobs"},
     "compat": set(),
-    "budget": {"compat"},
+    "budget": set(),
     "losses": {"answers", "registry", "suggest"},
     "state": set(),
     "adversary": {"state", "weightings"},
     "robust_loss": {"adversary", "answers", "losses", "weightings"},
-    "scoring": {"adversary", "answers", "compat", "losses", "state"},
     "checkpoint": {"data", "errors", "state"},
     "config": {"answers", "losses", "weightings", "suggest"},
     "data": {"answers"},
@@ -39,13 +38,16 @@ MAY_IMPORT = {
     "before": {"compat"},
     "hooks": set(),
     "progress": {"compat"},
-    "report": {"adversary", "budget", "robust_loss"},
-    "lifecycle": {
-        *("adversary", "answers", "arguments", "before", "budget", "checkpoint", "compat", "config", "data"),
-        *("forward", "hooks", "progress", "report", "robust_loss", "scoring"),
+    "report": {"adversary", "budget"},
+    "passes": {
+        *("adversary", "answers", "before", "budget", "config", "data", "forward", "losses", "progress", "report"),
+        *("robust_loss", "state"),
     },
-    "mixin": {"answers", "budget", "data", "forward", "lifecycle", "losses", "robust_loss"},
-    "trainer": {"compat", "data", "mixin"},
+    "mixin": {
+        *("adversary", "arguments", "before", "budget", "checkpoint", "compat", "config", "data", "forward", "hooks"),
+        *("passes", "progress", "report", "robust_loss"),
+    },
+    "trainer": {"compat", "data", "mixin", "passes"},
 }
 """The method: each module, and the others of the package that it may import."""
 

@@ -34,7 +34,6 @@ from transformers import (
 
 from baldro_ext import BalDROTrainer, ForgetRetainDataset, compat
 from baldro_ext.checkpoint import FILE_NAME
-from baldro_ext.data import SAMPLES
 from baldro_ext.forward import AnswerForward
 
 from .documents import ROOT
@@ -221,7 +220,7 @@ def test_noise_is_added_to_the_passes_of_a_step_and_not_to_the_reference(
     with torch.no_grad():
         before = AnswerForward.of(noisy.model)(llama().eval(), batch)[0].sums
     if settings:
-        noisy.add_callback(AtEachStep(lambda: assert_same(noisy._reference(batch, batch[SAMPLES]), before)))
+        noisy.add_callback(AtEachStep(lambda: assert_same(noisy._reference(batch), before)))
     noisy.train()
     if not settings:
         assert_same(noisy.adversary.state.reference[:4], before)
@@ -266,7 +265,7 @@ def test_under_autocast_log_probabilities_are_float32(tmp_path: Path) -> None:
         trainer = build(tmp_path, given)
         trainer.train()
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        answers = trainer.forget_answers(trainer.model, samples(2, 1))
+        answers, _ = trainer.answers_of(trainer.model, samples(2, 1))
         assert answers.tokens.dtype == torch.float32
         runs.append(losses)
     assert runs[0] == pytest.approx(runs[1], rel=0.05)

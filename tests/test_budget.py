@@ -155,6 +155,6 @@ def test_the_loss_before_is_that_of_the_retain_set_and_leaves_the_run_as_it_was(
     names = ("retain_loss", "forget_loss_robust")
     assert logged(budgeted, *names)[0].tolist() == logged(plain, *names)[0].tolist()  # with the same dropout
     trainer = BalDROTrainer(llama(), arguments(tmp_path, per_device_train_batch_size=3), train_dataset=pairs(12))
-    answers = trainer.forget_answers(trainer.model, samples(40, 2))
+    answers, _ = trainer.answers_of(trainer.model, samples(40, 2))
     expected = float(-answers.sums.sum().detach() / answers.lengths.sum())
     assert trainer.retain_loss_before(trainer.model) == pytest.approx(expected, abs=0.01)

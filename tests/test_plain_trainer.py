@@ -87,9 +87,9 @@ def logged(trainer: BalDROTrainer, name: str) -> list[float]:
 def test_what_the_trainer_is_told_to_forget_gets_less_likely(build: Any, settings: dict[str, Any]) -> None:
     trainer = build({"max_steps": 12}, alpha=0.0, **settings)
     samples = [trainer.train_dataset.forget[index] for index in range(8)]
-    before = trainer.forget_answers(trainer.model, samples).sums.sum()
+    before = trainer.answers_of(trainer.model, samples)[0].sums.sum()
     trainer.train()
-    assert trainer.forget_answers(trainer.model, samples).sums.sum() < before - 1
+    assert trainer.answers_of(trainer.model, samples)[0].sums.sum() < before - 1
     assert len(logged(trainer, "forget_loss_robust")) == 12
     assert "forget_set_loss_worst_decile" in trainer.state.log_history[2]
 

@@ -31,9 +31,11 @@ from baldro_ext.answers import IGNORE_INDEX, Answers
 from baldro_ext.data import SAMPLES, Samples
 from baldro_ext.forward import AnswerForward, rows_of
 from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged
-from baldro_ext.robust_loss import ForgetTerm, RobustLoss
+from baldro_ext.robust_loss import RobustLoss
 from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
+
+from .test_robust_loss import Term
 
 CHUNKS = [range(start, start + 250) for start in range(0, 10_000, 250)]
 VOCABULARY, WIDTH, LONGEST = 7, 3, 8
@@ -484,7 +486,7 @@ class Outcome:
             the model; where Q ranges over tokens, one of each answer token.
     """
 
-    term: ForgetTerm
+    term: Term
     state: SampleState
     losses: Array
     hardness: Array
@@ -519,7 +521,7 @@ def run(case: Case, model: Causal, batch: dict[str, Any]) -> Outcome:
         return answers
 
     robust = RobustLoss(case.loss, adversary)
-    term = robust(answers_of, samples.index, samples.labeled, reference, may_skip=case.may_skip)
+    term = Term(*robust(answers_of, samples.index, samples.labeled, reference, may_skip=case.may_skip))
     if case.unit == "token":
         assert isinstance(case.loss, TokenAveraged)
         [(_, answers)] = passes
@@ -552,7 +554,7 @@ def check(case: Case) -> None:
     target = labels[owner, place + 1]
     x = everything[owner, place, target]
     labeled = np.unique(owner)
-    assert term.unlabeled == len(labels) - len(labeled)
+    assert batch[SAMPLES].labeled.sum() == len(labeled)
 
     # The package takes them in float32, or float64 where logits are. A log-softmax errs by a few units in the last
     # place of the largest of its numbers, and a sum over an answer by one of each of its terms: 8 cover both.
@@ -628,7 +630,7 @@ def check(case: Case) -> None:
     compare(case, model, term, inputs, torch.from_numpy(gradient), torch.from_numpy(bound))
 
 
-def compare(case: Case, model: Causal, term: ForgetTerm, inputs: Any, gradient: Tensor, bound: Tensor) -> None:
+def compare(case: Case, model: Causal, term: Term, inputs: Any, gradient: Tensor, bound: Tensor) -> None:
     """The model is linear in each of its parameters: bounds add up as the gradients of one with absolute values."""
     parameters = list(model.parameters())
     expected = torch.autograd.grad(model.scores(*inputs), parameters, case.gamma * gradient)

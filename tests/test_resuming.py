@@ -160,7 +160,7 @@ def test_a_batch_fetched_before_a_run_goes_on_changes_nothing(workers: int, stop
         assert differing(columns(rest), columns(whole)) == [], step
 
 
-def test_a_run_that_came_to_its_end_is_not_trained_on(tmp_path: Path) -> None:
+def test_a_run_that_came_to_its_end_is_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The Trainer of transformers takes a step more where the last one is not the last of an epoch."""
     within, at_the_end = build(tmp_path / "6", saving({"max_steps": 6})), build(tmp_path / "8", saving({}))
     within.train()
@@ -170,6 +170,7 @@ def test_a_run_that_came_to_its_end_is_not_trained_on(tmp_path: Path) -> None:
     at_the_end.train()
     rest = build(tmp_path / "rest")
     rest.train(resume_from_checkpoint=str(tmp_path / "8" / "checkpoint-8"))
+    assert "checkpoint-8 was saved after the last step (8 of 8), so nothing is left to train" in caplog.text
     assert differing(columns(rest), columns(at_the_end)) == []
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
 from baldro_ext import DonskerVaradhan, TopGroup
-from baldro_ext.adversary import Adversary
+from baldro_ext.adversary import Adversary, Weights
 from baldro_ext.answers import Answers
 from baldro_ext.losses import NPO, ForgetLoss, GradDiff, SatImp, SimNPO
-from baldro_ext.robust_loss import ForgetTerm, RobustLoss
+from baldro_ext.robust_loss import RobustLoss
 from baldro_ext.state import SampleState
 from baldro_ext.weightings import Weighting
 
@@ -36,6 +36,13 @@ def answers(lengths: list[int] = LENGTHS) -> Answers:
     return Answers((tokens * mask).requires_grad_(), mask)
 
 
+class Term(NamedTuple):
+    """What a robust loss returns."""
+
+    value: Tensor | float
+    weights: Weights
+
+
 @dataclass(frozen=True)
 class Robust:
     """A robust loss within a batch, applied to log-probabilities that are there already."""
@@ -45,11 +52,12 @@ class Robust:
     hardness: Literal["loss", "nll"] = "loss"
     unit: Literal["sample", "token"] = "sample"
 
-    def __call__(self, given: Answers, reference: Tensor | None = None) -> ForgetTerm:
+    def __call__(self, given: Answers, reference: Tensor | None = None) -> Term:
         adversary = Adversary(self.weighting, len(given.mask), unit=self.unit, by_loss=self.hardness == "loss")
         robust = RobustLoss(self.loss, adversary)
         index = torch.arange(len(given.mask))
-        return robust(lambda rows: Answers(given.tokens[rows], given.mask[rows]), index, given.lengths > 0, reference)
+        labeled = given.lengths > 0
+        return Term(*robust(lambda rows: Answers(given.tokens[rows], given.mask[rows]), index, labeled, reference))
 
 
 def value_and_gradient(value: Tensor, given: Answers) -> tuple[float, Tensor]:
@@ -112,7 +120,6 @@ def test_samples_without_answer_weigh_nothing(unit: Literal["sample", "token"]) 
     gap_tokens[[1, 3]] = whole.tokens.detach()
     with_gaps = Answers(gap_tokens.requires_grad_(), with_gaps.mask)
     term = robust(with_gaps)
-    assert term.unlabeled == 2
     assert term.weights.rows.tolist() == [1, 3]
     assert term.value.item() == pytest.approx(robust(whole).value.item())
     assert term.weights.gradient.sum().item() == pytest.approx(1)
@@ -133,7 +140,6 @@ def test_a_batch_without_any_answer_is_worth_nothing_and_keeps_its_graph() -> No
     term = Robust(SatImp(), TopGroup(0.5))(given)
     term.value.backward()
     assert term.value == 0
-    assert term.unlabeled == 2
     assert len(term.weights.distribution) == 0
     assert term.weights.mean is None
 
@@ -165,9 +171,9 @@ class Passes:
     def reference(self) -> Tensor:
         return (self.model.answers(self.model.parameters, self.index).sums - GAINS[self.index]).detach()
 
-    def term(self, robust: RobustLoss, *, may_skip: bool = False) -> ForgetTerm:
+    def term(self, robust: RobustLoss, *, may_skip: bool = False) -> Term:
         labeled = torch.ones(len(self.index), dtype=torch.bool)
-        return robust(self, self.index, labeled, self.reference, may_skip=may_skip)
+        return Term(*robust(self, self.index, labeled, self.reference, may_skip=may_skip))
 
     def gradient(self, value: Tensor | float) -> Tensor:
         assert isinstance(value, Tensor)
