@@ -8,7 +8,7 @@ multiplies its part of a sum over all samples by the number of ranks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Literal
 
 import torch
@@ -48,6 +48,7 @@ class Weights:
         return (positive if positive.ndim == 1 else positive.any(-1)).nonzero()[:, 0]
 
 
+@dataclass(eq=False)
 class Adversary:
     """Chooses the worst-case distribution Q over the forget samples.
 
@@ -59,7 +60,7 @@ class Adversary:
         by_loss: Whether the hardness that Q is chosen by is the loss itself.
         rank: Index of this data-parallel rank.
         ranks: Number of data-parallel ranks.
-        gather: Gathers their rows; not needed for a single rank.
+        gather: Gathers their rows.
         capacity: Expected samples in a rank's micro-batch; a larger one costs a second exchange.
         drawn_once: Whether an epoch draws every sample once, so that a repeated sample is padding.
 
@@ -67,30 +68,21 @@ class Adversary:
         state: The latest loss and hardness of each sample.
     """
 
-    def __init__(
-        self,
-        weighting: Weighting,
-        size: int,
-        *,
-        scope: Literal["batch", "dataset"] = "batch",
-        unit: Literal["sample", "token"] = "sample",
-        by_loss: bool = True,
-        rank: int = 0,
-        ranks: int = 1,
-        gather: Gather | None = None,
-        capacity: int = 1,
-        drawn_once: bool = False,
-    ) -> None:
-        self.weighting = weighting
-        self.scope = scope
-        self.unit = unit
-        self.by_loss = by_loss
-        self.capacity = capacity
-        self.drawn_once = drawn_once
+    weighting: Weighting
+    size: InitVar[int]
+    _: KW_ONLY
+    scope: Literal["batch", "dataset"] = "batch"
+    unit: Literal["sample", "token"] = "sample"
+    by_loss: bool = True
+    rank: int = 0
+    ranks: int = 1
+    gather: Gather = lambda rows: rows
+    capacity: int = 1
+    drawn_once: bool = False
+    state: SampleState = field(init=False)
+
+    def __post_init__(self, size: int) -> None:
         self.state = SampleState.blank(size)
-        self.rank = rank
-        self.ranks = ranks
-        self._gather = gather if ranks > 1 else None
 
     @property
     def scores_first(self) -> bool:
@@ -207,7 +199,7 @@ class Adversary:
 
     def mean_of_ranks(self, numbers: Tensor) -> float:
         """Return the mean of `(m,)` numbers of each rank, equal on every rank; m has to be the same on each."""
-        return float(_exact(numbers if self._gather is None else self._gather(numbers)).mean())
+        return float(_exact(numbers if self.ranks == 1 else self.gather(numbers)).mean())
 
     def distribution(self) -> Tensor:
         """Return `(m,)` float64, sum 1: the worst case over the m samples that have a loss, in index order."""
@@ -256,7 +248,7 @@ class Adversary:
         Returns:
             `(M, j + k)` float64 in rank order, and the slice that is this rank's.
         """
-        if self._gather is None:
+        if self.ranks == 1:
             return torch.cat([host.double(), _exact(numbers)], 1), slice(0, len(host))
         rows = torch.cat([upload(host, like=numbers), numbers], 1)
         while True:
@@ -265,7 +257,7 @@ class Adversary:
             table[0] = len(rows)
             if len(rows) <= self.capacity:
                 table[1 : len(rows) + 1] = rows
-            blocks = _exact(self._gather(table)).view(self.ranks, self.capacity + 1, -1)
+            blocks = _exact(self.gather(table)).view(self.ranks, self.capacity + 1, -1)
             counts = [int(block[0, 0]) for block in blocks]
             if max(counts) <= self.capacity:
                 break

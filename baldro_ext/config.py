@@ -9,53 +9,27 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from baldro_ext.answers import Needs
-from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged, argument_names, argument_types, forget_loss
+from baldro_ext.losses import FORGET_LOSSES, ForgetLoss, TokenAveraged
+from baldro_ext.registry import field_types
 from baldro_ext.suggest import known
 from baldro_ext.weightings import VARIANTS, TopGroup, Weighting
-
-_CHOICES = {
-    "retain_loss_type": ("NLL", "KL", "EMBED_DIFF"),
-    "hardness": ("loss", "nll"),
-    "unit": ("sample", "token"),
-    "retain_reduction": ("token_mean", "sequence_sum"),
-    "retain_batch": ("full", "matched"),
-    "scope": ("batch", "dataset"),
-    "reference": ("precomputed", "live"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that defines the loss `gamma * robust forget loss + alpha * retain loss`.
 
+    docs/settings.md describes the settings and their units; what is missing there:
+
     Args:
         variant: The trainer, a key of `weightings.VARIANTS`.
-        base: Name of the forget loss, a key of `losses.FORGET_LOSSES`.
-        loss: The forget loss, built from its own arguments.
+        loss: The forget loss `base`, built from its own arguments.
         weighting: The weighting, built from the variant's own settings.
-        gamma: Weight of the forget loss, at least 0 (the paper's lambda is `alpha / gamma`).
-        alpha: Weight of the retain loss, at least 0.
-        retain_budget: How far the retain loss may rise by the end above that before unlearning, in nats per token,
-            positive; alpha then adapts in each step.
-        budget_step: Step size of that adaptation, positive.
-        retain_loss_type: `NLL`; `KL` to the model before unlearning; or `EMBED_DIFF`, the distance of the activations
-            that RMU reads from those before unlearning.
-        hardness: What the worst case is chosen by: `loss`, or `nll` for the mean log-probability per answer token;
-            defaults to the forget loss's own choice.
-        unit: What the worst case ranges over: `sample` or `token`.
-        retain_reduction: `token_mean`, as in open-unlearning; or `sequence_sum`, the mean over samples of summed
-            log-likelihoods, as in the released DV trainers of NPO and SatImp.
-        retain_batch: `full`; or `matched`, as many random retain samples as the group has forget samples, as in the
-            released group trainers.
-        scope: `batch`: the worst case over the samples of one forward pass on all ranks, as in the released code;
-            `dataset`: over the whole forget set, by the latest loss of each sample.
-        reference: How the reference log-likelihoods of NPO are obtained: `precomputed` before the first step, or `live`
-            from the model before unlearning, as in open-unlearning; those of DPO are always `live`.
     """
 
     variant: str
@@ -130,11 +104,12 @@ class Settings:
         if _checked("variant", variant, "str") not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown: {known(str(variant), VARIANTS)}")
         given = {key: value for key, value in arguments.items() if value is not None}
-        base, of_weighting = _checked("base", given.get("base", cls.base), "str"), VARIANTS[variant].settings()
-        own = {field.name: field.default for field in fields(cls) if field.name not in ("variant", "loss", "weighting")}
-        kinds = {key: _kind(default) for key, default in own.items()}
-        kinds |= {key: _kind(getattr(VARIANTS[variant], name, None)) for key, name in of_weighting.items()}
-        of_loss = argument_types(base)
+        base = _checked("base", given.get("base", cls.base), "str")
+        if base not in FORGET_LOSSES:
+            raise ValueError(f"base={base!r} is not a known forget loss: {known(base, FORGET_LOSSES)}")
+        of_weighting, of_loss = VARIANTS[variant].settings(), field_types(FORGET_LOSSES[base])
+        own = {key: kind for key, kind in field_types(cls).items() if key not in ("variant", "loss", "weighting")}
+        kinds = {key: field_types(VARIANTS[variant])[name] for key, name in of_weighting.items()} | of_loss | own
         names = [*own, *of_loss, *of_weighting]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
@@ -144,8 +119,8 @@ class Settings:
         for key in given:
             if key not in names:
                 raise ValueError(_misplaced(key, variant, base, names))
-        given = {key: _checked(key, value, (kinds | of_loss)[key]) for key, value in given.items()}
-        loss = forget_loss(base, **{key: given[key] for key in of_loss if key in given})
+        given = {key: _checked(key, value, kinds[key]) for key, value in given.items()}
+        loss = FORGET_LOSSES[base](**{key: given[key] for key in of_loss if key in given})
         given.setdefault("hardness", loss.default_hardness)
         given.setdefault("reference", cls.reference if loss.reference_is_fixed else "live")
         weighting = _weighting(variant, {name: given[key] for key, name in of_weighting.items() if key in given})
@@ -217,6 +192,9 @@ class Settings:
             )
 
 
+_CHOICES = {key: get_args(hint) for key, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal}
+
+
 def _weighting(variant: str, arguments: dict[str, Any]) -> Weighting:
     """Build a variant's weighting; its errors name settings instead of fields."""
     weighting = VARIANTS[variant]
@@ -235,19 +213,15 @@ def _misplaced(key: str, variant: str, base: str, accepted: Iterable[str]) -> st
         if key in weighting.settings():
             taken = " or ".join(VARIANTS[variant].settings()) or "none of its own"
             return f"{key} is a setting of {other}, not of {variant}, which takes {taken}"
-    owners = [name for name in FORGET_LOSSES.usable() if key in argument_names(name)]
+    owners = [name for name, loss in FORGET_LOSSES.usable().items() if key in field_types(loss)]
     if owners:
-        taken = ", ".join(argument_names(base)) or "none of its own"
+        taken = ", ".join(field_types(FORGET_LOSSES[base])) or "none of its own"
         return f"{key} is an argument of {' and '.join(owners)}, not of base={base}, which takes {taken}"
     return f"{key} is not a setting of {variant} with base={base}: {known(key, accepted)}"
 
 
-def _kind(default: Any) -> str:
-    return "float" if default is None or type(default) in (int, float) else type(default).__name__
-
-
 def _checked(key: str, value: Any, kind: str) -> Any:
-    """Check the value of a setting and return it; a kind is the type's name, and others are left to their class."""
+    """Check the value of a setting and return it; types that are not named here are left to their class."""
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ValueError(f"{key}={value!r} is not supported: use {' or '.join(_CHOICES[key])}")

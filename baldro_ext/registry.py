@@ -83,6 +83,11 @@ class Registry(UserDict[str, type[T]]):
         return {**self.data, **{name: found for name, found in self.others().items() if isinstance(found, type)}}
 
 
+def field_types(of: type) -> dict[str, str]:
+    """Return the types of a dataclass's fields by name, as they are written, such as `float | None`."""
+    return {field.name: getattr(field.type, "__name__", str(field.type)) for field in dataclasses.fields(of)}
+
+
 def config_folders() -> list[Path]:
     """Return the folders `configs` in the packages that declare an entry point; imports none of them."""
     points = [point for group in (FORGET_LOSSES, WEIGHTINGS) for point in entry_points(group=group)]

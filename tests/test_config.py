@@ -13,7 +13,8 @@ import pytest
 
 from baldro_ext import ChiSquare, DonskerVaradhan, TopGroup
 from baldro_ext.config import Settings
-from baldro_ext.losses import FORGET_LOSSES, NPO, SatImp, SimNPO, argument_types
+from baldro_ext.losses import FORGET_LOSSES, NPO, SatImp, SimNPO
+from baldro_ext.registry import field_types
 
 
 def test_names_become_parts() -> None:
@@ -107,7 +108,7 @@ OF_NUMBERS = [
     *(
         ("BalDRO_DV", base, key)
         for base in FORGET_LOSSES
-        for key, kind in argument_types(base).items()
+        for key, kind in field_types(FORGET_LOSSES[base]).items()
         if kind in ("int", "float")
     ),
 ]

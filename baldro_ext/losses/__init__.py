@@ -9,9 +9,6 @@ from baldro_ext.losses.activations import activation_distances as activation_dis
 from baldro_ext.losses.base import FORGET_LOSSES as FORGET_LOSSES
 from baldro_ext.losses.base import ForgetLoss as ForgetLoss
 from baldro_ext.losses.base import TokenAveraged as TokenAveraged
-from baldro_ext.losses.base import argument_names as argument_names
-from baldro_ext.losses.base import argument_types as argument_types
-from baldro_ext.losses.base import forget_loss as forget_loss
 from baldro_ext.losses.base import register as register
 from baldro_ext.losses.distributions import CEU as CEU
 from baldro_ext.losses.distributions import PDU as PDU

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, TypeVar
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from baldro_ext import registry
 from baldro_ext.answers import Answers, Needs
-from baldro_ext.suggest import known
 
 
 class ForgetLoss(ABC):
@@ -78,37 +76,6 @@ def register(loss: _Loss) -> _Loss:
     """Make a forget loss available as `base: <its class name>`."""
     FORGET_LOSSES[loss.__name__] = loss
     return loss
-
-
-def forget_loss(name: str, **arguments: Any) -> ForgetLoss:
-    """Build a forget loss by name.
-
-    Args:
-        name: A key of `FORGET_LOSSES`.
-        arguments: The loss's own arguments, by the names open-unlearning gives them.
-
-    Raises:
-        ValueError: The name or an argument is unknown (the message lists what exists and the closest), or a value is
-            invalid.
-    """
-    accepted = argument_names(name)
-    for key in arguments:
-        if key not in accepted:
-            raise ValueError(f"{name} has no argument {key!r}: {known(key, accepted)}")
-    return FORGET_LOSSES[name](**arguments)
-
-
-def argument_names(name: str) -> tuple[str, ...]:
-    """Return the names of a loss's own arguments; raise ValueError if there is no loss of that name."""
-    return tuple(argument_types(name))
-
-
-def argument_types(name: str) -> dict[str, str]:
-    """Return the types of a loss's own arguments, such as `float`; raise ValueError if there is no such loss."""
-    if name not in FORGET_LOSSES:
-        raise ValueError(f"base={name!r} is not a known forget loss: {known(str(name), FORGET_LOSSES)}")
-    fields = dataclasses.fields(FORGET_LOSSES[name])  # type: ignore[arg-type]
-    return {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields}
 
 
 def precise(numbers: Tensor) -> Tensor:
