@@ -6,110 +6,76 @@ docs/training_arguments.md says of every option whether it is honoured, refused,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import not_
 from pathlib import Path
 from typing import Any
 
 from baldro_ext import compat
 
-
-def _distributed(trainer: Any) -> bool:
-    return bool(trainer.accelerator.num_processes > 1)
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """An option, why it is refused, what to set instead, and the values and trainers it is refused for."""
-
-    name: str
-    reason: str
-    instead: str
-    is_set: Callable[[Any], bool] = bool
-    of: Callable[[Any], bool] = lambda trainer: True
-
-
+_ONE_STEP = "an optimizer step needs at least one sample"
 _NO_LENGTH = "items are pairs of a forget and a retain sample, which have no single length to sort by"
 _NO_TOKENS = "the Trainer finds no tokens to count in pairs of batches"
 _ONE_EACH = "the worst case is computed over data-parallel processes, each with its own samples"
 _DATA = "DDP, FSDP or DeepSpeed"
 
-_ONE_STEP = "an optimizer step needs at least one sample"
 
-_REFUSED = (
-    _Refusal("per_device_train_batch_size", _ONE_STEP, "per_device_train_batch_size=1 or more", lambda n: n < 1),
-    _Refusal("gradient_accumulation_steps", _ONE_STEP, "gradient_accumulation_steps=1 or more", lambda n: n < 1),
-    _Refusal(
-        "label_smoothing_factor", "forget and retain losses take the labels as they are", "label_smoothing_factor=0"
-    ),
-    _Refusal("group_by_length", _NO_LENGTH, "group_by_length=false"),
-    _Refusal(
-        "train_sampling_strategy",
-        _NO_LENGTH,
-        "train_sampling_strategy=random or sequential",
+def _always(given: Any) -> bool:
+    return True
+
+
+def _distributed(trainer: Any) -> bool:
+    return bool(trainer.accelerator.num_processes > 1)
+
+
+_REFUSED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "per_device_train_batch_size": (lambda n: n < 1, _ONE_STEP, "1 or more"),
+    "gradient_accumulation_steps": (lambda n: n < 1, _ONE_STEP, "1 or more"),
+    "label_smoothing_factor": (bool, "forget and retain losses take the labels as they are", "0"),
+    "group_by_length": (bool, _NO_LENGTH, "false"),
+    "train_sampling_strategy": (
         lambda given: given in ("group_by_length", "batch_rebalance"),
+        _NO_LENGTH,
+        "random or sequential",
     ),
-    _Refusal(
-        "dataloader_in_order",
+    "dataloader_in_order": (
+        not_,
         "samples would arrive as loader workers finish, and a resumed run would skip the wrong ones",
-        "dataloader_in_order=true",
-        not_,
+        "true",
     ),
-    _Refusal(
-        "past_index", "each forward pass reads whole samples, with no past", "past_index=-1", lambda given: given >= 0
-    ),
-    _Refusal(
-        "include_num_input_tokens_seen",
-        _NO_TOKENS,
-        "include_num_input_tokens_seen=false",
-        lambda given: given not in (False, "no"),
-    ),
-    _Refusal("include_tokens_per_second", _NO_TOKENS, "include_tokens_per_second=false"),
-    _Refusal(
-        "dispatch_batches",
-        "each process has to read its own samples to know their indices",
-        "accelerator_config.dispatch_batches=false",
-    ),
-    _Refusal(
-        "even_batches",
-        "processes with fewer samples would leave the others waiting forever",
-        "accelerator_config.even_batches=true",
-        not_,
-        of=_distributed,
-    ),
-    _Refusal(
-        "use_seedable_sampler",
-        "a run resumed in its second epoch or later would see different samples",
-        "accelerator_config.use_seedable_sampler=true",
-        not_,
-    ),
-    _Refusal("parallelism_config", _ONE_EACH, f"parallelism_config=null, and {_DATA}", lambda given: True),
-    _Refusal("tp_size", _ONE_EACH, f"tp_size=0, and {_DATA}", lambda given: given > 1),
-    _Refusal(
-        "mp_parameters",
-        "SageMaker's model parallelism bypasses the trainer's loss",
-        f"mp_parameters='', and {_DATA}",
-    ),
-    _Refusal(
-        "enable_jit_checkpoint",
+    "past_index": (lambda n: n >= 0, "each forward pass reads whole samples, with no past", "-1"),
+    "include_num_input_tokens_seen": (lambda given: given not in (False, "no"), _NO_TOKENS, "false"),
+    "include_tokens_per_second": (bool, _NO_TOKENS, "false"),
+    "dispatch_batches": (bool, "each process has to read its own samples to know their indices", "false"),
+    "even_batches": (not_, "processes with fewer samples would leave the others waiting forever", "true"),
+    "use_seedable_sampler": (not_, "a run resumed in its second epoch or later would see different samples", "true"),
+    "parallelism_config": (_always, _ONE_EACH, f"null, and {_DATA}"),
+    "tp_size": (lambda n: n > 1, _ONE_EACH, f"0, and {_DATA}"),
+    "mp_parameters": (bool, "SageMaker's model parallelism bypasses the trainer's loss", f"'', and {_DATA}"),
+    "enable_jit_checkpoint": (
+        bool,
         "it may save in the middle of a step, when samples already count as trained on",
-        "enable_jit_checkpoint=false, and save_steps",
+        "false, and save_steps",
     ),
-    _Refusal(
-        "gradient_checkpointing",
+    "gradient_checkpointing": (
+        bool,
         "with several processes and reentrant checkpointing, DDP allows one forward pass per step, but the forget "
         "and retain batches take two",
-        "{'use_reentrant': false} in gradient_checkpointing_kwargs, or in activation_checkpointing_kwargs",
-        of=lambda trainer: _distributed(trainer) and compat.is_reentrant(trainer.args),
+        "false, or {'use_reentrant': false} in gradient_checkpointing_kwargs or activation_checkpointing_kwargs",
     ),
-    _Refusal(
-        "neftune_noise_alpha",
+    "neftune_noise_alpha": (
+        _always,
         "this release of transformers adds the noise to the previous model of model_init, not to the one it trains",
-        "neftune_noise_alpha=null, or pass a model instead of model_init, or use transformers 5 or later",
-        lambda given: True,
-        of=lambda trainer: trainer.model_init is not None and not compat.NOISE_REACHES_A_NEW_MODEL,
+        "null, or pass a model instead of model_init, or use transformers 5 or later",
     ),
-)
+}
+"""By option: which values are refused, why, and what to set instead."""
+
+_ONLY: dict[str, Callable[[Any], bool]] = {
+    "even_batches": _distributed,
+    "gradient_checkpointing": lambda trainer: _distributed(trainer) and compat.is_reentrant(trainer.args),
+    "neftune_noise_alpha": lambda trainer: trainer.model_init is not None and not compat.NOISE_REACHES_A_NEW_MODEL,
+}
+"""The trainers that an option is refused for, if it is not refused for all."""
 
 
 def refuse_what_cannot_work(trainer: Any) -> None:
@@ -123,10 +89,11 @@ def refuse_what_cannot_work(trainer: Any) -> None:
     """
     _refuse_another_kind_of_model(trainer.model)
     args = trainer.args
-    for refusal in _REFUSED:
-        given = getattr(args, refusal.name, getattr(args.accelerator_config, refusal.name, None))
-        if given is not None and refusal.is_set(given) and refusal.of(trainer):
-            raise ValueError(f"{refusal.name}={given} is not supported: {refusal.reason}. Set {refusal.instead}")
+    for name, (is_refused, reason, instead) in _REFUSED.items():
+        given = getattr(args, name, getattr(args.accelerator_config, name, None))
+        if given is not None and is_refused(given) and _ONLY.get(name, _always)(trainer):
+            place = "" if hasattr(args, name) else "accelerator_config."
+            raise ValueError(f"{name}={given} is not supported: {reason}. Set {place}{name}={instead}")
     for name, kind in (("tp", "tensor"), ("cp", "context"), ("sp", "sequence")):
         size = getattr(trainer, f"get_{name}_size", lambda: 1)()  # set by the model, DeepSpeed or accelerate
         if size > 1:

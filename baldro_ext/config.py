@@ -192,6 +192,15 @@ class Settings:
             )
 
 
+def all_settings() -> set[str]:
+    """Return the names of the settings of all methods, also those of other packages."""
+    names = {*field_types(Settings)} - {"variant", "loss", "weighting"}
+    return names.union(
+        *(weighting.settings() for weighting in VARIANTS.usable().values()),
+        *(field_types(loss) for loss in FORGET_LOSSES.usable().values()),
+    )
+
+
 _CHOICES = {key: get_args(hint) for key, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal}
 
 

@@ -85,12 +85,19 @@ class IndexedPairs(Dataset[dict[str, Any]]):
             sample at random.
 
     Raises:
-        ValueError: Item i cannot be forget sample i because their numbers differ, or the dataset has no length.
+        ValueError: There is nothing to forget, item i cannot be forget sample i because their numbers differ, or the
+            dataset has no length.
     """
 
     def __init__(self, dataset: Any, seed: int = 0) -> None:
         refuse_a_stream("train_dataset", dataset)
-        self.forget = dataset.forget
+        self.forget: Any = getattr(dataset, "forget", None)
+        if self.forget is None or len(self.forget) == 0:
+            raise ValueError(
+                "train_dataset has no forget samples in its attribute `forget`, so there is nothing to unlearn: use "
+                "baldro_ext.ForgetRetainDataset(forget, retain), or in open-unlearning mode=unlearn and a split with "
+                "samples for data.forget (forget_split=forget10 for TOFU)"
+            )
         self.seed = seed
         self.drawn_once = getattr(dataset, "anchor", "forget") == "forget"
         if self.drawn_once and len(dataset) != len(self.forget):

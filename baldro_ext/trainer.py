@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from baldro_ext import compat
-from baldro_ext.data import ForgetRetainCollator, refuse_a_stream
+from baldro_ext.data import ForgetRetainCollator
 from baldro_ext.mixin import BalDROMixin
 from baldro_ext.passes import Batch
 
@@ -47,13 +47,6 @@ class BalDROTrainer(BalDROMixin, Trainer):
         processing_class: Any = None,
         **arguments: Any,
     ) -> None:
-        if train_dataset is not None:
-            refuse_a_stream("train_dataset", train_dataset)
-            if not len(getattr(train_dataset, "forget", ())):
-                raise ValueError(
-                    "train_dataset has no forget samples in its attribute `forget`: use "
-                    "baldro_ext.ForgetRetainDataset(forget, retain)"
-                )
         _refuse_pairs(arguments.get("eval_dataset"))
         self.variant = variant
         if processing_class is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.open_unlearning.early_check import refuse_unknown_choices
+from baldro_ext.open_unlearning.early_check import refuse_unknown_choices, refuse_unknown_settings
 
 CONFIGS = [Path(__file__).parents[1] / "configs", Path("/nowhere")]
 
@@ -42,3 +42,22 @@ def test_an_unknown_choice_is_answered_with_the_closest(word: str, wrong: str, m
 )
 def test_what_hydra_may_know_is_left_to_it(words: list[str]) -> None:
     refuse_unknown_choices(words, CONFIGS)
+
+
+@pytest.mark.parametrize("word", ["trainer.method_args.dv_bta=2", "+trainer.method_args.dv_bta=1,2"])
+def test_an_unknown_setting_of_our_trainers_is_answered_with_the_closest(word: str) -> None:
+    with pytest.raises(SystemExit, match=r"trainer\.method_args\.dv_bta .*did you mean dv_beta\?"):
+        refuse_unknown_settings(["trainer=BalDRO_G,BalDRO_DV", word], CONFIGS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer=PDU", "trainer.method_args.retain_loss_eps=0"],
+        ["trainer=BalDRO_DV,NPO", "trainer.method_args.x=0"],
+        ["trainer.method_args.x=0"],
+        ["trainer=BalDRO_DV_RMU", "trainer.method_args.trainable_params_regex=[a]", "trainer.method_args.dv_beta=1"],
+    ],
+)
+def test_settings_that_a_trainer_may_have_are_left_to_it(words: list[str]) -> None:
+    refuse_unknown_settings(words, CONFIGS)

@@ -200,7 +200,7 @@ def test_without_retain_data_training_says_what_to_set(build: Any, tokenizer: An
     alone = ForgetRetainDataset(encode_answers(tokenizer, rows[:4]))
     with pytest.raises(ValueError, match="set alpha=0"):
         build(train_dataset=alone).train()
-    with pytest.raises(ValueError, match=r"retain_budget=0\.1 .* set retain_budget=null and alpha=0"):
+    with pytest.raises(ValueError, match="set alpha=0 and retain_budget=null"):
         build(train_dataset=alone, retain_budget=0.1).train()
     build({"max_steps": 1}, train_dataset=alone, alpha=0.0).train()
     with pytest.raises(ValueError, match="the forget set is empty"):

@@ -16,6 +16,7 @@ from baldro_ext.errors import BaldroError
 from baldro_ext.suggest import known
 
 _CHOICE = re.compile(r"\+{0,2}([\w/]+)=([\w./-]+(?:,[\w./-]+)*)")
+_SETTING = re.compile(r"\+{0,2}trainer\.method_args\.(\w+)[.=].*")
 # With these, Hydra may find more configurations than are in the folders given to `refuse_unknown_choices`.
 _OTHER_PLACES = re.compile(r"-c|--config|\+*hydra\.searchpath")
 
@@ -74,3 +75,23 @@ def refuse_unknown_choices(words: Sequence[str], folders: Sequence[Path]) -> Non
             options = {str(file.relative_to(at).with_suffix("")) for at in groups for file in at.glob(beside)}
             if options and name not in {*options, "null"}:
                 sys.exit(f"Error: {group}={name} is unknown: {known(name, options)}")
+
+
+def refuse_unknown_settings(words: Sequence[str], folders: Sequence[Path]) -> None:
+    """Exit with status 1 if a word such as `trainer.method_args.dv_bta=2` sets what no method has.
+
+    Hydra would only say that the key is not in the configuration and advise to add it.
+
+    Args:
+        words: The arguments of the command line.
+        folders: The folders of configurations whose trainers are BalDRO's.
+    """
+    from baldro_ext.config import all_settings
+
+    chosen = [name for word in words if word.startswith("trainer=") for name in word[len("trainer=") :].split(",")]
+    if not chosen or any(not any((at / f"trainer/{name}.yaml").is_file() for at in folders) for name in chosen):
+        return
+    settings = all_settings()
+    for key in (match[1] for match in map(_SETTING.fullmatch, words) if match):
+        if key not in settings:
+            sys.exit(f"Error: trainer.method_args.{key} is no setting of BalDRO: {known(key, settings)}")

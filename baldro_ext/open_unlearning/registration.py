@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 
-from baldro_ext.open_unlearning.early_check import refuse_unknown_choices
+from baldro_ext.open_unlearning.early_check import refuse_unknown_choices, refuse_unknown_settings
 from baldro_ext.registry import config_folders
 
 
@@ -41,6 +41,7 @@ def add_to(search_path: ConfigSearchPath) -> None:
     if Path(sys.argv[0]).name in ("train.py", "eval.py"):  # not in a program that composes configurations itself
         folders = [Path(element.path.removeprefix("file://")) for element in search_path.get_path()]
         refuse_unknown_choices(sys.argv[1:], folders)
+        refuse_unknown_settings(sys.argv[1:], [config_directory(), *config_folders()])
 
 
 def register() -> None:

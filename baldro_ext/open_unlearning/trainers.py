@@ -24,7 +24,6 @@ class _BalDRO(BalDROMixin, GradDiff):
     host_arguments: ClassVar[frozenset[str]] = frozenset({"evaluators", "template_args"})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _refuse_empty_forget_set(kwargs.get("train_dataset"))
         super().__init__(*args, **kwargs)
         self.gamma = self.settings.gamma
         self.alpha = self.settings.alpha
@@ -44,12 +43,3 @@ def register() -> None:
     for name in VARIANTS:
         if name in VARIANTS.data or name not in TRAINER_REGISTRY:
             TRAINER_REGISTRY[name] = type(name, (_BalDRO,), {"variant": name, "__module__": __name__})
-
-
-def _refuse_empty_forget_set(train_dataset: Any) -> None:
-    forget = getattr(train_dataset, "forget", None)
-    if train_dataset is not None and (forget is None or len(forget) == 0):
-        raise ValueError(
-            "the forget set is empty, so there is nothing to unlearn: choose a split with samples for data.forget "
-            "(forget_split=forget10 for TOFU), and set mode=unlearn"
-        )
