@@ -58,28 +58,6 @@ class AdaptersOff:
         yield from self._trainer.model_wrapped.parameters()
 
 
-def model_before(trainer: Any, model: nn.Module, *, adapters_may_be_trained: bool) -> Any:
-    """Return the model before unlearning: a copy, or the model itself with its adapters switched off.
-
-    Args:
-        trainer: Makes the copy (`copy_of`).
-        model: The model that training starts from.
-        adapters_may_be_trained: Whether its adapters come from a checkpoint of this run.
-
-    Raises:
-        ValueError: The adapters are not new, so the model without them is another one.
-    """
-    if not compat.has_adapters(model):
-        return trainer.copy_of(model)
-    if not adapters_may_be_trained and not compat.adapters_do_nothing(model):
-        raise ValueError(
-            "retain_loss_type=KL or EMBED_DIFF, reference=live, DPO and UNDIAL compare with the model without its "
-            "adapters, but these are already trained: merge them into the model (merge_and_unload) and add new ones, "
-            "or use retain_loss_type=NLL with reference=precomputed and another base"
-        )
-    return AdaptersOff(trainer)
-
-
 def train_only(model: nn.Module, patterns: Sequence[str]) -> None:
     """Freeze all parameters but those with a matching full name; adapters are trained whatever their names.
 

@@ -107,29 +107,25 @@ def adapters_do_nothing(model: Any) -> bool:
 
 
 @contextlib.contextmanager
-def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Restore the random state of the CPU and of one device afterwards, without touching any other device."""
-    if device.type == "mps":  # a single generator, which fork_rng does not handle
-        state = torch.mps.get_rng_state()
-        try:
-            with torch.random.fork_rng(devices=[]):
-                yield
-        finally:
-            torch.mps.set_rng_state(state)
-        return
-    devices = [] if device.type == "cpu" else [device]
+def random_state_kept(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Restore the random state of the CPU and of one device afterwards, without touching any other device.
+
+    Args:
+        device: The device.
+        seed: Seeds both generators first, if given.
+    """
+    state = torch.mps.get_rng_state() if device.type == "mps" else None  # a single generator, unknown to fork_rng
+    devices = [] if state is not None or device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
-        yield
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from a seed on the CPU and on one device; then restore their random state. No other device is touched."""
-    with random_state_kept(device):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type != "cpu":
-            torch.manual_seed(seed)
-        yield
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            elif device.type != "cpu":
+                torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if state is not None:
+                torch.mps.set_rng_state(state)

@@ -18,7 +18,7 @@ from transformers import Trainer
 
 from baldro_ext import arguments, checkpoint, compat
 from baldro_ext.adversary import Adversary
-from baldro_ext.before import model_before, train_only
+from baldro_ext.before import AdaptersOff, train_only
 from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs, answered
@@ -243,8 +243,21 @@ class BalDROMixin(Passes):
             self.prepare_model_before(model)
 
     def prepare_model_before(self, model: nn.Module) -> None:
-        """Keep the model before unlearning; raise ValueError if its adapters are already trained."""
-        self.ref_model = model_before(self, model, adapters_may_be_trained=self._resumed is not None)
+        """Keep the model before unlearning: a copy, or the model itself with its adapters switched off.
+
+        Raises:
+            ValueError: The adapters are not new, so the model without them is another one.
+        """
+        if not compat.has_adapters(model):
+            self.ref_model = self.copy_of(model)
+            return
+        if self._resumed is None and not compat.adapters_do_nothing(model):  # else they come from a checkpoint
+            raise ValueError(
+                "retain_loss_type=KL or EMBED_DIFF, reference=live, DPO and UNDIAL compare with the model without its "
+                "adapters, but these are already trained: merge them into the model (merge_and_unload) and add new "
+                "ones, or use retain_loss_type=NLL with reference=precomputed and another base"
+            )
+        self.ref_model = AdaptersOff(self)
 
     def _load_state(self, folder: Path) -> None:
         about = self._identity_at(checkpoint.step_of(folder))

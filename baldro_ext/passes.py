@@ -132,9 +132,7 @@ class Passes(_Host):
                     kept = losses if reference is None else reference
                     adversary.score(state, index, labeled, torch.stack([losses, hardness, kept], 1))
             adversary.state = state
-            if unlabeled := int((~state.known).sum()):
-                self._warned_unlabeled, total = True, len(forget)
-                logger.warning("%d of the %d forget samples have no answer token and get weight 0.", unlabeled, total)
+            self._warn_of_unlabeled(int((~state.known).sum()), len(forget))
         self._scored = True
 
     def retain_loss_before(self, model: nn.Module) -> float:
@@ -266,13 +264,16 @@ class Passes(_Host):
         self._journal.note(weights, unlabeled, retain_loss, self.budget)
         if self.budget and isinstance(retain_loss, Tensor):
             self.budget.losses.append(retain_loss.detach())
+        self._warn_of_unlabeled(unlabeled, len(samples.index))
+
+    def _warn_of_unlabeled(self, unlabeled: int, size: int) -> None:
         if unlabeled and not self._warned_unlabeled:
             self._warned_unlabeled = True
             logger.warning(
-                "%d of the %d forget samples in this batch have no answer token and get weight 0 (the prompt fills "
-                "max_length, or a chunk of text is empty). The log counts them as unlabeled_samples.",
+                "%d of the %d forget samples have no answer token and get weight 0 (the prompt fills max_length, or a "
+                "chunk of text is empty). The log counts them as unlabeled_samples.",
                 unlabeled,
-                len(samples.index),
+                size,
             )
 
     @property

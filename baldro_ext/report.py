@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +21,7 @@ class Journal:
     """Accumulates the statistics of micro-batches between two logging steps."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor | float] = {}
+        self._sums: defaultdict[str, Tensor | float] = defaultdict(float)
         self._counts: Counter[str] = Counter()
 
     def note(
@@ -29,17 +29,17 @@ class Journal:
     ) -> None:
         """Add a micro-batch; the retain loss stays on its device until it is read."""
         retain_loss = retain_loss.detach() if isinstance(retain_loss, Tensor) else retain_loss
-        self._add("retain_loss", retain_loss)
+        numbers: dict[str, Tensor | float] = {"retain_loss": retain_loss}
         if budget:
-            self._add("retain_excess", retain_loss - budget.before)
-            self._add("alpha", budget.alpha)
+            numbers |= {"retain_excess": retain_loss - budget.before, "alpha": budget.alpha}
         if unlabeled:
-            self._add(UNLABELED, unlabeled)
+            numbers[UNLABELED] = unlabeled
         if weights.mean is not None:
-            self._add("forget_loss_mean", weights.mean)
-            self._add("forget_loss_robust", float(weights.value))
-            for name, value in diagnostics(weights.distribution).items():
-                self._add(name, value)
+            numbers |= {"forget_loss_mean": weights.mean, "forget_loss_robust": float(weights.value)}
+            numbers |= diagnostics(weights.distribution)
+        for name, number in numbers.items():
+            self._sums[name] += number
+        self._counts.update(numbers.keys())
 
     def read(self) -> dict[str, float]:
         """Return means over the micro-batches since the last call, and the number of unlabeled samples; reset both."""
@@ -49,10 +49,6 @@ class Journal:
         self._sums.clear()
         self._counts.clear()
         return means
-
-    def _add(self, name: str, value: Tensor | float) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + value
-        self._counts[name] += 1
 
 
 def diagnostics(weights: Tensor) -> dict[str, float]:

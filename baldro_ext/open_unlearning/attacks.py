@@ -40,7 +40,7 @@ def leak_at_k(model: Any, **settings: Any) -> dict[str, Any]:
     loader = DataLoader(settings["data"], batch_size=settings["batch_size"], collate_fn=settings["collators"])
     generation: Any = OmegaConf.to_container(OmegaConf.create(settings["generation_args"]), resolve=True)
     sampling = {"tokenizer": settings["tokenizer"], "k": settings["k"], "generation": generation}
-    with compat.seeded(settings["seed"], model.device):
+    with compat.random_state_kept(model.device, settings["seed"]):
         samples = run_batchwise_evals(model, loader, _leaks, sampling, f"Sampling {settings['k']} answers each")
     return {
         "agg_value": fmean(sample["score"] for sample in samples.values()),
