@@ -24,7 +24,8 @@ from baldro_ext.weightings import VARIANTS, TopGroup, Weighting
 class Settings:
     """Everything that defines the loss `gamma * robust forget loss + alpha * retain loss`.
 
-    docs/settings.md describes the settings and their units; what is missing there:
+    docs/settings.md and the files in `configs/trainer/baldro` describe the settings and their units. What is missing
+    there:
 
     Args:
         variant: The trainer, a key of `weightings.VARIANTS`.

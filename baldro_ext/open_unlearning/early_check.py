@@ -91,7 +91,6 @@ def refuse_unknown_settings(words: Sequence[str], folders: Sequence[Path]) -> No
     chosen = [name for word in words if word.startswith("trainer=") for name in word[len("trainer=") :].split(",")]
     if not chosen or any(not any((at / f"trainer/{name}.yaml").is_file() for at in folders) for name in chosen):
         return
-    settings = all_settings()
     for key in (match[1] for match in map(_SETTING.fullmatch, words) if match):
-        if key not in settings:
+        if key not in (settings := all_settings()):
             sys.exit(f"Error: trainer.method_args.{key} is no setting of BalDRO: {known(key, settings)}")
