@@ -23,6 +23,9 @@ pytestmark = pytest.mark.transformers
 # 12 forget samples by threes: an epoch has 4 micro-batches.
 FORGET, BATCH = 12, 3
 G = {"variant": "BalDRO_G"}
+TWO_ANSWERS = [
+    {"original": one, "alternate": other} for one, other in zip(samples(FORGET, 1), samples(FORGET, 3), strict=True)
+]
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "batch": ({}, {}),
     "batch, 2 workers": ({"dataloader_num_workers": 2}, {}),
@@ -41,6 +44,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "KL": ({"gradient_accumulation_steps": 2}, {"retain_loss_type": "KL", "scope": "dataset"}),
     "live reference": ({}, {"reference": "live"}),
     "a budget": ({"gradient_accumulation_steps": 2, "num_train_epochs": 3}, {"retain_budget": 0.05}),
+    "second answers": ({}, {"base": "DPO", "train_dataset": ForgetRetainDataset(TWO_ANSWERS, samples(40, 2))}),
     "by steps": ({"max_steps": 8}, {"base": "SimNPO", "dv_radius": 0.5}),
     "by epochs": ({"save_strategy": "epoch", "num_train_epochs": 3}, {"scope": "dataset"}),
     "LoRA": ({}, {"scope": "dataset"}),
