@@ -75,11 +75,12 @@ def libraries(path: Path) -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"baldro_ext"}
 
 
-def required() -> set[str]:
-    """The packages that come with `pip install baldro_ext`, without extras."""
+def required(*extras: str) -> set[str]:
+    """What can be imported after `pip install baldro_ext[extras]` because pyproject.toml names it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
-    return names - {"hydra-core"} | {"hydra"}
+    lists = (project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras))
+    names = {re.split(r"[<>=]", requirement)[0].lower() for named in lists for requirement in named}
+    return {{"hydra-core": "hydra", "pyyaml": "yaml"}.get(name, name) for name in names}
 
 
 def name_of(path: Path) -> str:
@@ -119,6 +120,11 @@ def test_the_method_needs_no_extra(path: Path) -> None:
     frameworks_own = {"trainer", "evals", "model", "rouge_score"} if path.parent.name == "open_unlearning" else set()
     asked_for = {"peft"} if path.name == "adapters.py" else set()  # imported only with +peft
     assert libraries(path) <= required() | frameworks_own | asked_for
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("tools/**/*.py")), ids=name_of)
+def test_pyproject_names_what_a_tool_imports(path: Path) -> None:
+    assert libraries(path) <= required("tools", "peft", "pretrained") | {"trainer"}  # the framework's own
 
 
 @pytest.mark.parametrize("name", sorted(MAY_IMPORT.keys() - {"adversary", "weightings"}))
