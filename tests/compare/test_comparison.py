@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,24 @@ def one_sample_runs(workspace: Workspace, values: dict[str, list[float]]) -> Non
 
 def row(comparison: Comparison, label: str, key: str = "forget_Q_A_Prob") -> pd.Series:
     return comparison.summary.loc[(key, label)]
+
+
+def test_relearned_models_are_compared_with_relearned_ones_of_their_learning_rate(workspace: Workspace) -> None:
+    for trainer, rate in (("NPO", 1e-4), ("NPO", 2e-4), ("BalDRO_DV", 2e-4)):
+        label = f"{trainer}_lr{rate}"
+        evaluated = workspace.run(label, trainer, learning_rate=rate)
+        write(evaluated / "study.json", {"label": label, "trainer": trainer})
+        again = workspace.run(f"{label}_relearned", "finetune", learning_rate=5e-4, model=f"saves/unlearn/{label}")
+        write(again / "study.json", {"label": f"{label}_relearned", "trainer": trainer})
+        record = workspace.unlearn / again.name / ".hydra" / "config.yaml"
+        write(record, {**json.loads(record.read_text()), "mode": "relearn"})
+    comparison = of(workspace)
+    robust = {it.label: row(comparison, it.label)["baseline"] for it in comparison.methods if it.is_robust}
+    assert robust == {
+        "BalDRO_DV_lr0.0002": "NPO_lr0.0002",
+        "BalDRO_DV_lr0.0002_relearned": "NPO_lr0.0002_relearned",
+    }
+    assert {run.learning_rate for run in comparison.runs} == {1e-4, 2e-4}
 
 
 @pytest.mark.parametrize(

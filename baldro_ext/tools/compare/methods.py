@@ -46,6 +46,11 @@ class Method:
         """Whether its trainer is one of BalDRO's."""
         return self.trainer.startswith("BalDRO")
 
+    @property
+    def is_relearned(self) -> bool:
+        """Whether its models were finetuned on forgotten answers after unlearning."""
+        return self.runs[0].is_relearned
+
 
 def group(runs: Sequence[Run]) -> list[Method]:
     """Return the methods, in the order of the runs.
@@ -121,19 +126,23 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
         NothingToCompareError: The wanted baseline is none of the methods.
     """
     labels = [method.label for method in methods]
-    if wanted == OWN_BASE and OWN_BASE not in labels:
-        offered = {
-            it: [other for other in _named(methods, it.base) if other is not it] for it in methods if it.is_robust
-        }
-    else:
-        plain = [method.grid for method in methods if not method.is_robust]
-        names = [wanted] if wanted else ["NPO", *plain[:1]]
-        chosen = next((found for name in names if (found := _named(methods, name))), [])
-        if wanted and not chosen:
+    own = wanted == OWN_BASE and OWN_BASE not in labels
+    plain = [method.grid for method in methods if not method.is_robust]
+    names = [wanted] if wanted else ["NPO", *plain[:1]]
+    offered: dict[Method, list[Method]] = {}
+    for relearned in (False, True):  # the two are never compared with each other
+        alike = [it for it in methods if it.is_relearned is relearned]
+        if own:
+            offered |= {
+                it: [other for other in _named(alike, it.base) if other is not it] for it in alike if it.is_robust
+            }
+        else:
+            chosen = next((found for name in names if (found := _named(alike, name))), [])
+            offered |= {it: chosen for it in alike if it not in chosen}
+    if not own and not any(offered.values()) and len(offered) == len(methods):
+        if wanted:
             raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
-        if not chosen:
-            return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
-        offered = {method: chosen for method in methods if method not in chosen}
+        return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
     pairs, alone = {}, []
     for method, others in offered.items():
         # Of several learning rates, its own.

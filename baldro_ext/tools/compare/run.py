@@ -39,13 +39,18 @@ class Run:
         self._read_evaluations(evaluated)
         trained, evaluating = read_config(training), read_config(evaluated)
         study = read_json((evaluated or self.folder) / "study.json")
+        self.is_relearned = lookup(trained, "mode") == "relearn"
+        unlearning, before = trained, lookup(trained, MODEL)
+        if self.is_relearned and before:  # what counts is how it had been unlearned
+            unlearning = read_config(located(before, self.folder, trained))
+            before = lookup(unlearning, MODEL)
         self.label = study.get("label") and printable(study["label"])  # given by baldro run
-        trainer = study.get("trainer") or lookup(trained, "hydra.runtime.choices.trainer", "trainer.handler")
+        trainer = study.get("trainer") or lookup(unlearning, "hydra.runtime.choices.trainer", "trainer.handler")
         self.trainer = trainer and printable(trainer)  # as in `trainer=`, or else its class
         self.model = lookup(evaluating, MODEL)  # that was evaluated
         # The trainer's, by dotted key, without what does not change the trained model.
-        self.settings = _flat(mapping(trained.get("trainer")))
-        self.overridden = {it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in _overrides(trained)}
+        self.settings = _flat(mapping(unlearning.get("trainer")))
+        self.overridden = {it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in _overrides(unlearning)}
         self.seed = self._whole(lookup(trained, "trainer.args.seed") if study.get("seed") is None else study["seed"])
         self.learning_rate = _learning_rate(self.settings, study)
         self.commands = [_command(config) for config in (trained, evaluating) if config]  # as typed
@@ -53,7 +58,7 @@ class Run:
         versions = {"transformers": noted} | mapping(study.get("versions"))
         self.versions = {printable(name): printable(version) for name, version in versions.items() if version}
         # What must be equal to compare runs; a training without a separate evaluation evaluates, too.
-        self.facts = self._facts(trained, evaluating or trained, study)
+        self.facts = self._facts(trained, evaluating or trained, study, before)
 
     def _read_evaluations(self, evaluated: Path | None) -> None:
         state, epochs = read_json(self.folder / "trainer_state.json"), {0: 0.0}
@@ -80,11 +85,10 @@ class Run:
             told = f"{self.folder}: the seed {reprlib.repr(seed)} is not a whole number: leave this run out"
             raise BrokenFileError(told) from None
 
-    def _facts(self, trained: dict[Any, Any], evaluating: dict[Any, Any], study: dict[str, Any]) -> dict[str, Any]:
+    def _facts(
+        self, trained: dict[Any, Any], evaluating: dict[Any, Any], study: dict[str, Any], before: Any
+    ) -> dict[str, Any]:
         """Return the facts of Hydra's records; some are in `study.json` too, which is there without the training."""
-        before = lookup(trained, MODEL)
-        if before and lookup(trained, "mode") == "relearn":  # what was relearned had been unlearned
-            before = lookup(read_config(located(before, self.folder, trained)), MODEL)
         facts = {
             "benchmark": self.evaluation.benchmark or None,
             "model before unlearning": before or study.get("model"),
