@@ -126,23 +126,24 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
         NothingToCompareError: The wanted baseline is none of the methods.
     """
     labels = [method.label for method in methods]
-    own = wanted == OWN_BASE and OWN_BASE not in labels
-    plain = [method.grid for method in methods if not method.is_robust]
-    names = [wanted] if wanted else ["NPO", *plain[:1]]
-    offered: dict[Method, list[Method]] = {}
-    for relearned in (False, True):  # the two are never compared with each other
-        alike = [it for it in methods if it.is_relearned is relearned]
-        if own:
-            offered |= {
-                it: [other for other in _named(alike, it.base) if other is not it] for it in alike if it.is_robust
-            }
-        else:
-            chosen = next((found for name in names if (found := _named(alike, name))), [])
-            offered |= {it: chosen for it in alike if it not in chosen}
-    if not own and not any(offered.values()) and len(offered) == len(methods):
-        if wanted:
+    # Relearned models are compared with relearned ones, and others with others.
+    alike = [[it for it in methods if it.is_relearned is relearned] for relearned in (False, True)]
+    if wanted == OWN_BASE and OWN_BASE not in labels:
+        offered = {
+            it: [other for other in _named(them, it.base) if other is not it]
+            for them in alike
+            for it in them
+            if it.is_robust
+        }
+    else:
+        plain = [method.grid for method in methods if not method.is_robust]
+        names = [wanted] if wanted else ["NPO", *plain[:1]]
+        chosen = [next((found for name in names if (found := _named(them, name))), []) for them in alike]
+        if wanted and not any(chosen):
             raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
-        return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
+        if not any(chosen):
+            return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
+        offered = {it: found for them, found in zip(alike, chosen, strict=True) for it in them if it not in found}
     pairs, alone = {}, []
     for method, others in offered.items():
         # Of several learning rates, its own.
