@@ -135,10 +135,11 @@ def compute(method: str, setting: Setting, checkout: Path) -> dict[str, float]:
 
 def measure(method: str, model: Any, setting: Setting, checkout: Path) -> dict[str, float]:
     """Return what `compute` does, for a model with or without content."""
-    arguments = {"bf16": setting.dtype != torch.float32, "label_names": ["labels"]}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            trainer = make_trainer(method, checkout, model, setting.batch, Path(folder), **arguments)
+            trainer = make_trainer(
+                method, checkout, model, setting.batch, Path(folder), bf16=setting.dtype != torch.float32
+            )
         except (ValueError, OmegaConfBaseException, HydraException) as error:
             raise MemoryInputError(f"{method}: {error}") from None
     if hasattr(trainer, "adversary"):

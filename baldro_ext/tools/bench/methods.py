@@ -103,6 +103,7 @@ def make_trainer(
         "bf16": model.dtype != torch.float32,
         "report_to": "none",
         "remove_unused_columns": False,
+        "label_names": ["labels"],  # which the Trainer cannot find out below adapters
         "disable_tqdm": True,
     }
     return TRAINER_REGISTRY[config.handler](
