@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baldro_ext.state import SampleState
-from baldro_ext.weightings import Weighting
+from baldro_ext.weightings import Weighting, WorstCase
 
 Gather = Callable[[Tensor], Tensor]
 """Concatenates a tensor `(m, k)`, of the same shape on each of R ranks, to `(R * m, k)` in rank order."""
@@ -98,7 +98,7 @@ class Adversary:
         """
         if not self._chooses_from_state:
             return torch.arange(len(index))
-        return (labeled & (self._over_the_set()[index] > 0)).nonzero()[:, 0]
+        return (labeled & (self._over_the_set().weights[index] > 0)).nonzero()[:, 0]
 
     def weights(
         self, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, rows: Tensor | None = None
@@ -122,7 +122,7 @@ class Adversary:
         fresh = self.state.mark_seen(where)
         if self.drawn_once:  # a repeated sample only fills up a batch, so it does not count
             trained, known = trained & fresh, known & fresh
-        chosen = self._over_the_set() if self._chooses_from_state else None
+        before = self._over_the_set() if self._chooses_from_state else None
         self.state.record(where[trained], loss[trained], hard[trained])
         share = torch.zeros(len(where), dtype=torch.float64)
         if not known.any():
@@ -133,13 +133,12 @@ class Adversary:
             share[known] = distribution = worst.weights
             value = worst.value if self.by_loss else (share * loss).sum()
         else:
-            everywhere = self._over_the_set() if chosen is None else chosen
-            distribution = everywhere[self.state.known]
+            worst = before or self._over_the_set()
+            distribution = worst.weights[self.state.known]
             # Scaled to an unbiased estimate of the sum over the whole set.
-            share[known] = everywhere[where[known]] * (len(distribution) / int(known.sum()))
-            losses = self.state.losses[self.state.known]
-            exact = self.by_loss and not self._chooses_from_state
-            value = self.weighting.worst_case(losses).value if exact else (distribution * losses).sum()
+            share[known] = worst.weights[where[known]] * (len(distribution) / int(known.sum()))
+            current = self.by_loss and before is None
+            value = worst.value if current else (distribution * self.state.losses[self.state.known]).sum()
         mean = float(self.state.losses[where[known]].mean())
         return Weights(value, share[own] * self.ranks, distribution, mean)
 
@@ -203,7 +202,7 @@ class Adversary:
 
     def distribution(self) -> Tensor:
         """Return `(m,)` float64, sum 1: the worst case over the m samples that have a loss, in index order."""
-        return self._over_the_set()[self.state.known]
+        return self._over_the_set().weights[self.state.known]
 
     @property
     def _share(self) -> float:
@@ -215,13 +214,15 @@ class Adversary:
         """Whether samples are chosen by the losses that were recorded before this micro-batch."""
         return self.scope == "dataset" and self._share < 1
 
-    def _over_the_set(self) -> Tensor:
-        """Return `(n,)` float64, the worst case over the whole forget set, 0 for samples without a loss."""
+    def _over_the_set(self) -> WorstCase:
+        """Return the worst case over the whole forget set; weights are `(n,)` float64, 0 for samples without a loss."""
         known = self.state.known
         everywhere = torch.zeros(len(known), dtype=torch.float64)
-        if known.any():
-            everywhere[known] = self.weighting.weights(self.state.hardness[known])
-        return everywhere
+        if not known.any():
+            return WorstCase(everywhere.sum(), everywhere)
+        worst = self.weighting.worst_case(self.state.hardness[known])
+        everywhere[known] = worst.weights
+        return WorstCase(worst.value, everywhere)
 
     def _on_all_ranks(
         self, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, rows: Tensor

@@ -306,3 +306,22 @@ def test_the_value_over_the_whole_set_is_its_worst_case_and_not_an_estimate_of_i
         chosen = adversary.weights(torch.tensor([0]), torch.tensor([True]), losses[:1], losses[:1])
         torch.testing.assert_close(chosen.value, weighting(losses))
         assert 1 < chosen.value <= 8
+
+
+@pytest.mark.parametrize("by_loss", [True, False])
+def test_weights_and_value_over_the_whole_set_come_from_one_solution(
+    by_loss: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    solve = DonskerVaradhan.solve
+
+    def counted(self: DonskerVaradhan, losses: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(losses))
+        return solve(self, losses)
+
+    monkeypatch.setattr(DonskerVaradhan, "solve", counted)
+    adversary = Adversary(DonskerVaradhan(radius=0.5), 4, scope="dataset", by_loss=by_loss)
+    adversary.state.record(torch.arange(4), torch.arange(4.0), torch.arange(4.0))
+    one = torch.tensor([1.0])
+    adversary.weights(torch.tensor([0]), torch.tensor([True]), one, one)
+    assert sizes == [4]
