@@ -235,10 +235,10 @@ class BalDROMixin(Passes):
     def _prepare_model(self, model: nn.Module) -> None:
         """Prepare for the model that training starts from, before it is wrapped or trained."""
         self._forward = AnswerForward.of(model)
-        if compat.is_reentrant(self.args):
-            compat.enable_input_gradients(model)
         if self.settings.loss.trainable_params_regex is not None:
             train_only(model, self.settings.loss.trainable_params_regex)
+        if compat.is_reentrant(self.args):  # asks which parameters are trained
+            compat.enable_input_gradients(model)
         if self.settings.needs_model_before:
             self.prepare_model_before(model)
 

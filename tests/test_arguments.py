@@ -242,7 +242,17 @@ def test_noise_reaches_a_model_of_model_init_or_is_refused(tmp_path: Path) -> No
     assert set(weights(plain)) <= set(differing(noisy, plain))
 
 
-@pytest.mark.parametrize("settings", [{}, {"variant": "BalDRO_G"}], ids=["all samples", "the chosen samples"])
+# The module's output has a gradient only because of a parameter that is trained before it.
+RMU = {
+    "base": "RMU",
+    "module_regex": r"model\.layers\.0",
+    "trainable_params_regex": [r"model\.layers\.0\.mlp\.down_proj\.weight"],
+}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"variant": "BalDRO_G"}, RMU], ids=["all samples", "the chosen samples", "some parameters"]
+)
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize(
     "name", [name for name in ("gradient_checkpointing", "activation_checkpointing") if name in FIELDS]
