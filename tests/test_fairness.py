@@ -42,3 +42,5 @@ def test_a_trainer_that_averages_by_itself_stays_as_it_is() -> None:
     assert averaged(BalDROTrainer) is BalDROTrainer
     assert averaged(Trainer).__name__ == "Trainer"
     assert averaged(Trainer) is not Trainer
+    once = averaged(Trainer)  # as after the first job of a multirun
+    assert averaged(once) is once

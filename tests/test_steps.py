@@ -13,9 +13,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from torch.nn import functional
+from transformers import PretrainedConfig, Trainer
 
-from baldro_ext import BalDROTrainer, ForgetRetainDataset, compat
+from baldro_ext import BalDROTrainer, ForgetRetainCollator, ForgetRetainDataset, compat
+from baldro_ext.open_unlearning.accumulation import averaged
 from baldro_ext.progress import Progress
 
 from .tiny import arguments
@@ -155,6 +157,49 @@ def test_a_step_is_the_mean_of_its_micro_batches_for(
     if batch == 1 and weights == "batch":
         weights = "even"  # there is no worst of one sample
     check(tmp_path, size, batch, accumulation, 3, weights)
+
+
+class Baseline(Trainer):
+    """Its loss is a mean per micro-batch, as that of the framework's trainers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # as with most models
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        return functional.cross_entropy(model(inputs["input_ids"]).logits[:, 0], inputs["labels"][:, 1])
+
+
+@pytest.mark.parametrize(("size", "batch", "accumulation"), [(14, 2, 4), (22, 2, 8), (12, 3, 2)])
+def test_an_averaged_baseline_steps_where_the_method_does(
+    size: int, batch: int, accumulation: int, tmp_path: Path
+) -> None:
+    given = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "num_train_epochs": 2}
+    tokens = [{"input_ids": [token, token], "labels": [-100, token]} for token in range(size)]
+    model = Bias(size)
+    trainer = averaged(Baseline)(
+        model,
+        arguments(tmp_path, **given, max_grad_norm=0, remove_unused_columns=False),
+        train_dataset=tokens,
+        data_collator=ForgetRetainCollator(0),
+        optimizers=(Notes(model), None),
+    )
+    trainer.train()
+    passes: list[list[int]] = []
+    steps: list[int] = []
+    p = np.exp(np.linspace(-1, 1, size)) / np.exp(np.linspace(-1, 1, size)).sum()
+    for kind, what in model.events:
+        if kind == "pass":
+            passes.append(what)
+            continue
+        of_step = passes[steps[-1] if steps else 0 :]
+        np.testing.assert_allclose(
+            what, p - np.mean([np.eye(size)[tokens].mean(0) for tokens in of_step], 0), atol=1e-5
+        )
+        steps.append(len(passes))
+    ours = Run.of(tmp_path, size, batch, accumulation, 2, "even")
+    assert steps == [end for end, _ in ours.steps]
+    assert len(steps) == trainer.state.max_steps
 
 
 @settings(max_examples=25)
