@@ -106,6 +106,25 @@ def test_a_damaged_file_is_refused(state: SampleState, tmp_path: Path, damage: C
         load(tmp_path, ABOUT, reference=True)
 
 
+def test_a_bit_flipped_in_the_archives_headers_is_refused_or_changes_nothing(
+    state: SampleState, tmp_path: Path
+) -> None:
+    save(state, tmp_path, ABOUT)
+    path, refused = tmp_path / FILE_NAME, 0
+    written = path.read_bytes()
+    central = written.index(b"PK\x01\x02")
+    for place in (*range(30), *range(central, central + 46)):  # of the first file in it
+        for bit in range(8):
+            damaged = bytearray(written)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                assert_same(load(tmp_path, ABOUT, reference=True), state)
+            except StateError:
+                refused += 1
+    assert refused > 100
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"has no baldro_state.npz.*start a new run from the model before"):
         load(tmp_path, ABOUT, reference=True)
