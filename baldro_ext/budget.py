@@ -69,7 +69,17 @@ class RetainBudget:
         self._start = self._multiplier = self.alpha
 
     def begin(self, before: float) -> None:
-        """Set the retain loss before unlearning, and start from the first alpha."""
+        """Set the retain loss before unlearning, and start from the first alpha.
+
+        Raises:
+            ValueError: The loss is not finite, so nothing can be compared with it.
+        """
+        if not math.isfinite(before):
+            raise ValueError(
+                f"retain_budget={self.budget} limits how far the retain loss rises above its value before unlearning, "
+                f"but that is {before}: use bf16 or float32 instead of fp16, check the model and the retain set, or "
+                "set retain_budget=null"
+            )
         self.before = self._smoothed = before
         self.alpha = self._multiplier = self._start
         self.losses.clear()

@@ -83,6 +83,12 @@ def test_a_step_without_a_number_changes_nothing(loss: float) -> None:
     assert budget.state.equal(state)
 
 
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_budget_above_no_number_is_refused(loss: float) -> None:
+    with pytest.raises(ValueError, match=rf"retain_budget=0.1 .* is {loss}: .*retain_budget=null"):
+        RetainBudget(0.1).begin(loss)
+
+
 def test_rare_large_losses_count_in_full() -> None:
     """One step in ten has all the retain loss: the multiplier settles where the mean, and not a cut-off loss, is right."""
     budget = RetainBudget(0.1, step=0.01)
