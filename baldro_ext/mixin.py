@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from baldro_ext import arguments, checkpoint, compat
 from baldro_ext.adversary import Adversary
@@ -23,7 +23,6 @@ from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs, answered
 from baldro_ext.forward import AnswerForward
-from baldro_ext.hooks import Hooks
 from baldro_ext.passes import Passes
 from baldro_ext.progress import Progress
 from baldro_ext.report import Journal, log_histogram, summary_of
@@ -32,7 +31,7 @@ from baldro_ext.robust_loss import RobustLoss
 logger = logging.getLogger(__name__)
 
 
-class BalDROMixin(Passes):
+class BalDROMixin(Passes, TrainerCallback):
     """Trains on `gamma * worst case of the forget losses + alpha * retain loss`.
 
     Scores the forget set before training, and saves and restores the state of the samples with checkpoints.
@@ -70,7 +69,7 @@ class BalDROMixin(Passes):
         if self.train_dataset is not None:
             arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
             self.train_dataset.seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            self.add_callback(Hooks(self))
+            self.add_callback(self)
             self._reset_training()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -135,16 +134,11 @@ class BalDROMixin(Passes):
         self._progress.fetched(len(fetched[0]))
         return fetched
 
-    def training_begins(self, model: nn.Module, loader: Any) -> None:
-        """Score the forget set, or load its state from a checkpoint.
-
-        Args:
-            model: The model as the Trainer wrapped it.
-            loader: The training data.
-        """
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score the forget set, or load its state from a checkpoint."""
         # auto_find_batch_size may have reduced the batch size.
         arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
-        accumulation, micro_batches = self.args.gradient_accumulation_steps, len(loader)
+        accumulation, micro_batches = self.args.gradient_accumulation_steps, len(kwargs["train_dataloader"])
         if compat.FETCHES_ONE_BY_ONE:
             self.accelerator.step = 0
         self._progress.begin(self.state.global_step, micro_batches, accumulation)
@@ -166,23 +160,23 @@ class BalDROMixin(Passes):
         if unresumable and self.args.save_strategy != "no" and not self.args.save_only_model:
             logger.warning("%s", unresumable)
         if not self._scored:
-            self.score_forget_set(model)
+            self.score_forget_set(self.model_wrapped)
         if self.budget:
-            self.budget.begin(self.retain_loss_before(model))
+            self.budget.begin(self.retain_loss_before(self.model_wrapped))
 
-    def epoch_begins(self) -> None:
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Enter the next epoch; if it is a resumed one, keep which samples were already trained on."""
         if self._progress.next_epoch() or self.args.ignore_data_skip:  # with which a resumed epoch starts over
             self.adversary.state.seen.zero_()
         self.train_dataset.epoch = self._progress.epoch
 
-    def step_ends(self) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Adapt alpha to the retain loss of an optimizer step, if there is a budget."""
         if self.budget and self.budget.losses:
             mean = self.adversary.mean_of_ranks(torch.stack(self.budget.losses))
             self.budget.update(mean, self.state.global_step / self.state.max_steps)
 
-    def epoch_ends(self) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log statistics of the whole forget set."""
         summary = summary_of(self.adversary)
         if summary:
@@ -192,7 +186,7 @@ class BalDROMixin(Passes):
             log_histogram("forget_set_relative_weights", relative, self.state.global_step, callbacks)
             self.log(summary)
 
-    def training_ends(self) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Load the state of the samples that belongs to the best model, if the host has loaded that model."""
         best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
         if best and Path(best).is_dir():

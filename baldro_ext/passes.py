@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,25 +29,8 @@ logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, Any]
 
-if TYPE_CHECKING:
 
-    class _Host(Trainer):
-        """What a host class provides besides being a Trainer."""
-
-        ref_model: Any
-        """The model before unlearning; called like a model, in settings that need it in each step."""
-
-        def copy_of(self, model: nn.Module) -> Any:
-            """Return a frozen copy of the model, on the device and as the engine needs it."""
-
-        def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
-            """Return the retain loss `()` for `retain_loss_type: KL`."""
-
-else:
-    _Host = object
-
-
-class Passes(_Host):
+class Passes(Trainer):
     """A base class of `BalDROMixin`, which sets its attributes and decides what happens when.
 
     Attributes:
@@ -232,7 +215,8 @@ class Passes(_Host):
         retain: Batch = inputs["retain"]
         if self.settings.retain_loss_type == "KL":
             plain = {name: value for name, value in rows_of(retain, rows).items() if name != SAMPLES}
-            return self.compute_retain_loss(model=model, retain_inputs=plain)
+            divergence: Tensor = self.compute_retain_loss(model=model, retain_inputs=plain)
+            return divergence
         if not retain[SAMPLES].labeled[rows].any() and not self._warned_unretained:
             self._warned_unretained = True
             logger.warning(

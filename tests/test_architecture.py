@@ -36,7 +36,6 @@ MAY_IMPORT = {
     "encoding": {"answers"},
     "arguments": {"compat"},
     "before": {"compat"},
-    "hooks": set(),
     "progress": {"compat"},
     "report": {"adversary", "budget"},
     "passes": {
@@ -44,7 +43,7 @@ MAY_IMPORT = {
         *("robust_loss", "state"),
     },
     "mixin": {
-        *("adversary", "arguments", "before", "budget", "checkpoint", "compat", "config", "data", "forward", "hooks"),
+        *("adversary", "arguments", "before", "budget", "checkpoint", "compat", "config", "data", "forward"),
         *("passes", "progress", "report", "robust_loss"),
     },
     "trainer": {"compat", "data", "mixin", "passes"},
