@@ -151,7 +151,7 @@ class DPO(NPO):
         return answers.sums - needed(answers.alternate, "alternate").sums
 
 
-# The formulas, identical in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
+# The formulas, as in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
 
 
 def npo_losses(log_probs: Tensor, ref_log_probs: Tensor, beta: float) -> Tensor:

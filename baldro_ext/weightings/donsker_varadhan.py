@@ -124,21 +124,9 @@ def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
     return _tilt(losses, math.exp(high)).weights
 
 
-# The formula, identical in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
+# The formula, as in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
 
 
 def donsker_varadhan_weights(losses: Tensor, beta: float) -> Tensor:
-    """
-    Worst case of BalDRO-DV, a soft maximum: the distribution w that maximises
-    sum_i w_i * losses_i - beta * KL(w || uniform).
-
-    That maximum is beta * log(mean(exp(losses / beta))), and w is its gradient.
-
-    Args:
-      losses: One per sample, larger = less forgotten, shape [n]
-      beta: Temperature in units of the loss; inf weighs all samples alike
-
-    Returns:
-      Weights of sum 1, shape [n]
-    """
+    """Return weights `(n,)` of sum 1, the gradient of `beta * log(mean(exp(losses / beta)))`."""
     return (losses / beta).softmax(0)

@@ -58,23 +58,11 @@ class TopGroup(Weighting):
         return weights, (weights * losses).sum()
 
 
-# The formula, identical in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
+# The formula, as in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
 
 
 def top_group_weights(losses: Tensor, fraction: float) -> Tensor:
-    """
-    Worst case of BalDRO-G, the group with the largest losses, weighed evenly.
-
-    A sample at the boundary counts in part where fraction * n is not an integer, and
-    samples tied there share what is left (conditional value at risk).
-
-    Args:
-      losses: One per sample, larger = less forgotten, shape [n]
-      fraction: Share of the samples in the group, in (0, 1]; 1 weighs all alike
-
-    Returns:
-      Weights of sum 1, shape [n]
-    """
+    """Return weights `(n,)` of sum 1, even in the group with the largest losses."""
     # Rounded, because 0.1 * 30 is 3.0000000000000004 in floating point
     size = max(1.0, round(fraction * len(losses), 9))
     boundary = losses.sort(descending=True).values[math.ceil(size) - 1 :][:1]
