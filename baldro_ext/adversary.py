@@ -1,8 +1,9 @@
 """The adversary: how much each forget sample counts, within a batch or over the whole forget set, on all ranks.
 
 This is the only place where the numbers of a training step leave the model's device, are gathered from all
-data-parallel ranks, become float64, and are kept from step to step. Ranks average their gradients, so each rank
-multiplies its part of a sum over all samples by the number of ranks.
+data-parallel ranks, become float64, and are kept from step to step. Each rank has as many samples as the others, since
+their loaders fill up the last batches. Ranks average their gradients, so each rank multiplies its part of a sum over
+all samples by the number of ranks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from baldro_ext.weightings import Weighting, WorstCase
 Gather = Callable[[Tensor], Tensor]
 """Concatenates a tensor `(m, k)`, of the same shape on each of R ranks, to `(R * m, k)` in rank order."""
 
-_UNLABELED, _KNOWN, _TRAINED = range(3)
 _WORTHWHILE = 2 / 3
 """Scoring a batch first, to train on a part of it, is cheaper than training on all of it up to this share."""
 
@@ -61,7 +61,6 @@ class Adversary:
         rank: Index of this data-parallel rank.
         ranks: Number of data-parallel ranks.
         gather: Gathers their rows.
-        capacity: Expected samples in a rank's micro-batch; a larger one costs a second exchange.
         drawn_once: Whether an epoch draws every sample once, so that a repeated sample is padding.
 
     Attributes:
@@ -77,7 +76,6 @@ class Adversary:
     rank: int = 0
     ranks: int = 1
     gather: Gather = lambda rows: rows
-    capacity: int = 1
     drawn_once: bool = False
     state: SampleState = field(init=False)
 
@@ -116,31 +114,41 @@ class Adversary:
             ValueError: Losses are not finite; the message names the samples.
         """
         rows = torch.arange(len(index)) if rows is None else rows
-        where, status, loss, hard, own = self._on_all_ranks(index, labeled, losses, hardness, rows)
-        trained, known = status == _TRAINED, status > _UNLABELED
+        passed = torch.zeros(len(index), dtype=torch.bool)
+        passed[rows] = True
+        numbers = losses.new_zeros(len(index), 2)
+        numbers[rows.to(losses.device, non_blocking=losses.is_cuda)] = torch.stack([losses, hardness], 1).detach()
+        table, own = self._of_all_ranks(torch.stack([index, labeled, labeled & passed], 1), numbers)
+        where, counted, trained, loss, hard = (
+            table[:, 0].long(),
+            table[:, 1] > 0,
+            table[:, 2] > 0,
+            table[:, 3],
+            table[:, 4],
+        )
         _require_finite(where[trained], loss[trained], hard[trained])
         fresh = self.state.mark_seen(where)
         if self.drawn_once:  # a repeated sample only fills up a batch, so it does not count
-            trained, known = trained & fresh, known & fresh
-        before = self._over_the_set() if self._chooses_from_state else None
+            trained, counted = trained & fresh, counted & fresh
+        chosen_by = self._over_the_set() if self._chooses_from_state else None
         self.state.record(where[trained], loss[trained], hard[trained])
-        share = torch.zeros(len(where), dtype=torch.float64)
-        if not known.any():
-            return Weights(share.sum(), share[own], share[:0], None)
+        factors = torch.zeros(len(where), dtype=torch.float64)
+        if not counted.any():
+            return Weights(factors.sum(), factors[own], factors[:0], None)
 
         if self.scope == "batch":
-            worst = self.weighting.worst_case(hard[known])
-            share[known] = distribution = worst.weights
-            value = worst.value if self.by_loss else (share * loss).sum()
+            worst = self.weighting.worst_case(hard[counted])
+            factors[counted] = distribution = worst.weights
+            value = worst.value if self.by_loss else (factors * loss).sum()
         else:
-            worst = before or self._over_the_set()
+            worst = chosen_by or self._over_the_set()
             distribution = worst.weights[self.state.known]
             # Scaled to an unbiased estimate of the sum over the whole set.
-            share[known] = worst.weights[where[known]] * (len(distribution) / int(known.sum()))
-            current = self.by_loss and before is None
+            factors[counted] = worst.weights[where[counted]] * (len(distribution) / int(counted.sum()))
+            current = self.by_loss and chosen_by is None
             value = worst.value if current else (distribution * self.state.losses[self.state.known]).sum()
-        mean = float(self.state.losses[where[known]].mean())
-        return Weights(value, share[own] * self.ranks, distribution, mean)
+        mean = float(self.state.losses[where[counted]].mean())
+        return Weights(value, factors[own] * self.ranks, distribution, mean)
 
     def token_weights(self, index: Tensor, mask: Tensor, losses: Tensor, hardness: Tensor) -> Weights:
         """Weight the answer tokens of this rank's micro-batch.
@@ -182,23 +190,23 @@ class Adversary:
 
         Args:
             state: Written to.
-            index: `(B,)` int64 on the CPU, the samples' positions in the forget set; B may differ between ranks.
+            index: `(B,)` int64 on the CPU, the samples' positions in the forget set.
             labeled: `(B,)` bool on the CPU, whether they have an answer.
             numbers: `(B, 3)` on any device: losses, hardness, and what the state keeps as reference, if anything.
 
         Raises:
             ValueError: Losses are not finite; the message names the samples.
         """
-        table, _ = self._rows_of_all(torch.stack([index, labeled.long()], 1), numbers)
-        where, answered = table[:, 0].long(), table[:, 1] > 0
-        _require_finite(where[answered], *table[answered, 2:].unbind(1))
-        state.record(where[answered], table[answered, 2], table[answered, 3])
+        table, _ = self._of_all_ranks(torch.stack([index, labeled], 1), numbers)
+        where, counted = table[:, 0].long(), table[:, 1] > 0
+        _require_finite(where[counted], *table[counted, 2:].unbind(1))
+        state.record(where[counted], table[counted, 2], table[counted, 3])
         if state.reference is not None:
             state.reference[where] = table[:, 4]
 
     def mean_of_ranks(self, numbers: Tensor) -> float:
         """Return the mean of `(m,)` numbers of each rank, equal on every rank; m has to be the same on each."""
-        return float(_exact(numbers if self.ranks == 1 else self.gather(numbers)).mean())
+        return float(_exact(self.gather(numbers)).mean())
 
     def distribution(self) -> Tensor:
         """Return `(m,)` float64, sum 1: the worst case over the m samples that have a loss, in index order."""
@@ -224,48 +232,18 @@ class Adversary:
         everywhere[known] = worst.weights
         return WorstCase(worst.value, everywhere)
 
-    def _on_all_ranks(
-        self, index: Tensor, labeled: Tensor, losses: Tensor, hardness: Tensor, rows: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return index, status, loss and hardness of all ranks' samples, and the positions of this rank's B in them."""
-        status = labeled.long() * _KNOWN
-        status[rows] = labeled[rows].long() * _TRAINED
-        others = torch.ones(len(index), dtype=torch.bool)
-        others[rows] = False
-        order = torch.cat([rows, others.nonzero()[:, 0]])
-        numbers = torch.stack([losses, hardness], 1).detach()
-        numbers = torch.cat([numbers, numbers.new_zeros(len(index) - len(rows), 2)])
-        table, own = self._rows_of_all(torch.stack([index, status], 1)[order], numbers)
-        places = torch.arange(len(table))[own]
-        return table[:, 0].long(), table[:, 1].long(), table[:, 2], table[:, 3], places[order.argsort()]
-
-    def _rows_of_all(self, host: Tensor, numbers: Tensor) -> tuple[Tensor, slice]:
-        """Gather rows of all ranks on the CPU, by one transfer and, with several ranks, one exchange.
+    def _of_all_ranks(self, host: Tensor, numbers: Tensor) -> tuple[Tensor, slice]:
+        """Gather rows of all ranks on the CPU, by one exchange and one transfer.
 
         Args:
-            host: `(m, j)` int64 on the CPU; below 2^24, which float32 holds exactly.
-            numbers: `(m, k)` on any device.
+            host: `(B, j)` int64 on the CPU; below 2^24, which float32 holds exactly.
+            numbers: `(B, k)` on any device.
 
         Returns:
-            `(M, j + k)` float64 in rank order, and the slice that is this rank's.
+            `(ranks * B, j + k)` float64 in rank order, and the slice that is this rank's.
         """
-        if self.ranks == 1:
-            return torch.cat([host.double(), _exact(numbers)], 1), slice(0, len(host))
-        rows = torch.cat([upload(host, like=numbers), numbers], 1)
-        while True:
-            # The first row holds their number. If a rank has more rows than fit, all ranks see it and make room.
-            table = rows.new_zeros(self.capacity + 1, rows.shape[1])
-            table[0] = len(rows)
-            if len(rows) <= self.capacity:
-                table[1 : len(rows) + 1] = rows
-            blocks = _exact(self.gather(table)).view(self.ranks, self.capacity + 1, -1)
-            counts = [int(block[0, 0]) for block in blocks]
-            if max(counts) <= self.capacity:
-                break
-            self.capacity = max(counts)
-        start = sum(counts[: self.rank])
-        everything = torch.cat([block[1 : count + 1] for block, count in zip(blocks, counts, strict=True)])
-        return everything, slice(start, start + len(rows))
+        table = _exact(self.gather(torch.cat([upload(host, like=numbers), numbers], 1)))
+        return table, slice(self.rank * len(host), (self.rank + 1) * len(host))
 
 
 def upload(numbers: Tensor, like: Tensor) -> Tensor:

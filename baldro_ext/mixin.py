@@ -215,7 +215,6 @@ class BalDROMixin(Passes, TrainerCallback):
             rank=accelerator.process_index,
             ranks=accelerator.num_processes,
             gather=accelerator.gather,
-            capacity=self._micro_batch_size,
             # Only the loaders of several ranks fill up batches with repeated samples.
             drawn_once=accelerator.num_processes > 1 and self.train_dataset.drawn_once,
         )

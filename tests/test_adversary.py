@@ -118,9 +118,7 @@ def gradients(
     start = method.loss(answers, reference)
     group = Ranks(ranks)
     robust = [
-        method.robust(
-            size, scope, rank=rank, ranks=ranks, gather=group.gather_of(rank), capacity=micro_batch, drawn_once=True
-        )
+        method.robust(size, scope, rank=rank, ranks=ranks, gather=group.gather_of(rank), drawn_once=True)
         for rank in range(ranks)
     ]
     states = [each.adversary.state for each in robust]
@@ -149,7 +147,7 @@ def gradients(
 
     group.run(work)
     assert counted.tolist() == [size] * ranks
-    assert group.exchanges == ([len(steps)] * ranks if ranks > 1 else [0])
+    assert group.exchanges == [len(steps)] * ranks
     return sum(totals) / ranks / size, states  # type: ignore[return-value]
 
 
@@ -218,15 +216,12 @@ def test_more_ranks_than_samples() -> None:
 
 
 def on_two_ranks(
-    method: Method, labeled: list[list[bool]], scope: Literal["batch", "dataset"] = "batch", capacity: int = 4
-) -> tuple[list[float], list[Tensor], list[SampleState], Ranks]:
-    """Each rank's value and gradient for samples of which some have no answer, its state, and their exchanges."""
+    method: Method, labeled: list[list[bool]], scope: Literal["batch", "dataset"] = "batch"
+) -> tuple[list[float], list[Tensor], list[SampleState]]:
+    """Each rank's value and gradient for samples of which some have no answer, and its state."""
     group, model, size = Ranks(2), Model(), sum(map(len, labeled))
     values, slopes = [0.0, 0.0], [torch.empty(0)] * 2
-    robust = [
-        method.robust(size, scope, rank=rank, ranks=2, gather=group.gather_of(rank), capacity=capacity)
-        for rank in range(2)
-    ]
+    robust = [method.robust(size, scope, rank=rank, ranks=2, gather=group.gather_of(rank)) for rank in range(2)]
     starts = [0, len(labeled[0])]
 
     def work(rank: int) -> None:
@@ -244,12 +239,12 @@ def on_two_ranks(
         values[rank] = term.item()
 
     group.run(work)
-    return values, slopes, [each.adversary.state for each in robust], group
+    return values, slopes, [each.adversary.state for each in robust]
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=NAMES)
 def test_a_rank_without_answers_still_takes_part(weighting: Weighting) -> None:
-    values, slopes, states, _ = on_two_ranks(Method(SimNPO(), weighting), [[True, True], [False, False]])
+    values, slopes, states = on_two_ranks(Method(SimNPO(), weighting), [[True, True], [False, False]])
     assert values[0] == values[1] > 0
     assert slopes[0].any()
     assert not slopes[1].any()
@@ -261,27 +256,18 @@ def test_a_rank_without_answers_still_takes_part(weighting: Weighting) -> None:
 def test_a_micro_batch_without_answers_on_any_rank_counts_nothing(
     weighting: Weighting, scope: Literal["batch", "dataset"]
 ) -> None:
-    values, slopes, states, _ = on_two_ranks(Method(SimNPO(), weighting), [[False, False], [False]], scope)
+    values, slopes, states = on_two_ranks(Method(SimNPO(), weighting), [[False, False], [False, False]], scope)
     assert values == [0, 0]
     assert not slopes[0].any()
     assert not slopes[1].any()
     assert not states[0].known.any()
 
 
-def test_a_micro_batch_larger_than_expected_costs_one_more_exchange() -> None:
-    method = Method(SimNPO(), DonskerVaradhan(radius=0.4))
-    expected, _, _, group = on_two_ranks(method, [[True] * 5, [True] * 2], capacity=5)
-    assert group.exchanges == [1, 1]
-    found, _, _, group = on_two_ranks(method, [[True] * 5, [True] * 2], capacity=2)
-    assert group.exchanges == [2, 2]
-    assert found == expected
-
-
 def test_losses_that_are_not_finite_are_named_on_every_rank_by_their_place_in_the_forget_set() -> None:
     group, errors = Ranks(2), []
 
     def work(rank: int) -> None:
-        adversary = Adversary(TopGroup(0.5), 10, rank=rank, ranks=2, gather=group.gather_of(rank), capacity=2)
+        adversary = Adversary(TopGroup(0.5), 10, rank=rank, ranks=2, gather=group.gather_of(rank))
         losses = torch.tensor([1.0, 2.0]) if rank == 0 else torch.tensor([torch.nan, torch.inf])
         with pytest.raises(ValueError, match=r"samples \[7, 8\] of the forget set are not finite") as caught:
             adversary.weights(torch.tensor([[3, 4], [8, 7]][rank]), torch.tensor([True, True]), losses, losses)

@@ -509,7 +509,6 @@ def run(case: Case, model: Causal, batch: dict[str, Any]) -> Outcome:
         scope=case.scope,
         unit=case.unit,
         by_loss=case.hardness == "loss",
-        capacity=len(case.index),
     )
     adversary.state = state
     forward, passes = AnswerForward.of(model), list[tuple[Tensor, Answers]]()
