@@ -94,5 +94,5 @@ def needed(part: _Part | None, name: str) -> _Part:
         ValueError: The pass did not compute it, because the loss does not declare it.
     """
     if part is None:
-        raise ValueError(f"the forget loss reads {name} of the answers: declare it in its property `needs`")
+        raise ValueError(f"the forget loss reads {name} of the answers: declare it in its `needs`")
     return part

@@ -53,7 +53,7 @@ class RMU(TokenAveraged):
                     ) from None
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Needs:  # type: ignore[override]
         """The module's outputs, and no logits."""
         return Needs(log_probs=False, activations=self.module_regex)
 

@@ -16,6 +16,8 @@ from baldro_ext.answers import Answers, Needs
 class ForgetLoss(ABC):
     """A loss per sample, larger = less forgotten."""
 
+    needs: ClassVar[Needs] = Needs()
+    """What the loss reads of a forward pass: by default the answers' log-probabilities."""
     needs_reference: ClassVar[bool] = False
     """Whether the loss compares `log_ratios` with those of the model before unlearning."""
     reference_is_fixed: ClassVar[bool] = True
@@ -25,11 +27,6 @@ class ForgetLoss(ABC):
     if a larger loss does not mean that a sample is remembered better."""
     trainable_params_regex: Any = None
     """Regular expressions for the full names of the parameters to train; `None` trains those that are trainable."""
-
-    @property
-    def needs(self) -> Needs:
-        """What the loss reads of a forward pass: by default the answers' log-probabilities."""
-        return Needs()
 
     def log_ratios(self, answers: Answers) -> Tensor:
         """Return `(B,)`, the log-likelihoods of the answers in nats: what a reference holds of each sample."""

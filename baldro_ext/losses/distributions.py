@@ -28,15 +28,11 @@ class CEU(TokenAveraged):
     """
 
     ignore_first_n_answer_tokens: int = 1
+    needs: ClassVar[Needs] = Needs(log_probs=False, logits=True)
     default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
         require(self, "ignore_first_n_answer_tokens", at_least_zero=True)
-
-    @property
-    def needs(self) -> Needs:
-        """All logits of the answer tokens."""
-        return Needs(log_probs=False, logits=True)
 
     def counted(self, answers: Answers) -> Tensor:
         """Return `(B, K)` bool, all answer tokens but the first ones."""
@@ -62,15 +58,11 @@ class UNDIAL(TokenAveraged):
     """
 
     beta: float = 10.0
+    needs: ClassVar[Needs] = Needs(log_probs=False, logits=True, before=True)
     default_hardness: ClassVar[Literal["loss", "nll"]] = "nll"
 
     def __post_init__(self) -> None:
         require(self, "beta", at_least_zero=True)
-
-    @property
-    def needs(self) -> Needs:
-        """All logits of the answer tokens, now and before unlearning."""
-        return Needs(log_probs=False, logits=True, before=True)
 
     def token_losses(self, answers: Answers) -> Tensor:
         """Return `(B, K)` losses, at least 0."""
@@ -87,10 +79,7 @@ class PDU(TokenAveraged):
     Source: arXiv:2506.05314, as in `trainer/unlearn/pdu.py` of open-unlearning.
     """
 
-    @property
-    def needs(self) -> Needs:
-        """All logits at the answer tokens."""
-        return Needs(log_probs=False, own_logits=True)
+    needs: ClassVar[Needs] = Needs(log_probs=False, own_logits=True)
 
     def counted(self, answers: Answers) -> Tensor:
         """Return `(B, K)` bool, the answer tokens' own positions."""

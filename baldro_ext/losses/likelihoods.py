@@ -139,12 +139,8 @@ class DPO(NPO):
         beta: Inverse temperature in 1 / nat, positive.
     """
 
+    needs: ClassVar[Needs] = Needs(alternate=True)
     reference_is_fixed: ClassVar[bool] = False
-
-    @property
-    def needs(self) -> Needs:
-        """Log-probabilities of both answers."""
-        return Needs(alternate=True)
 
     def log_ratios(self, answers: Answers) -> Tensor:
         """Return `(B,)`, `log pi(y) - log pi(y_alt)` in nats."""
