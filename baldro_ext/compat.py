@@ -51,23 +51,21 @@ def allow_numpy_random_states() -> None:
     torch.serialization.add_safe_globals(safe)
 
 
-def micro_batches_of_step(trained: int, in_epoch: int, epoch_length: int, accumulation: int) -> int:
+def micro_batches_of_step(trained: int, epoch_length: int, accumulation: int) -> int:
     """Return the number of micro-batches in the current optimizer step of transformers 4.45.
 
     That release steps after every `accumulation` micro-batches since the start of training, across epoch boundaries. It
     also steps at the end of an epoch that is at most one step long (`is_last_step_and_steps_less_than_grad_acc`).
 
     Args:
-        trained: Micro-batches trained on before the current one.
-        in_epoch: How many of these were in this epoch.
+        trained: Micro-batches trained on before the current one, since training began or resumed.
         epoch_length: Micro-batches per epoch.
         accumulation: `gradient_accumulation_steps`.
     """
     if epoch_length > accumulation:
         return accumulation
-    start = max(trained - trained % accumulation, trained - in_epoch)
-    end = min(trained - trained % accumulation + accumulation, trained - in_epoch + epoch_length)
-    return end - start
+    window, epoch = trained - trained % accumulation, trained - trained % epoch_length
+    return min(window + accumulation, epoch + epoch_length) - max(window, epoch)
 
 
 def is_reentrant(args: TrainingArguments) -> bool:

@@ -24,9 +24,9 @@ from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs, answered
 from baldro_ext.forward import AnswerForward
 from baldro_ext.passes import Passes
-from baldro_ext.progress import Progress
 from baldro_ext.report import Journal, log_histogram, summary_of
 from baldro_ext.robust_loss import RobustLoss
+from baldro_ext.step_mean import StepMean
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class BalDROMixin(Passes, TrainerCallback):
         if not compat.FETCHES_WHOLE_STEPS:
             num_batches = self.args.gradient_accumulation_steps  # fewer at the end of an epoch
         fetched = super().get_batch_samples(epoch_iterator, num_batches, *args, **kwargs)
-        self._progress.fetched(len(fetched[0]))
+        self._step_mean.fetched = len(fetched[0])
         return fetched
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -141,7 +141,8 @@ class BalDROMixin(Passes, TrainerCallback):
         accumulation, micro_batches = self.args.gradient_accumulation_steps, len(kwargs["train_dataloader"])
         if compat.FETCHES_ONE_BY_ONE:
             self.accelerator.step = 0
-        self._progress.begin(self.state.global_step, micro_batches, accumulation)
+        self._step_mean = StepMean(micro_batches, accumulation)
+        epoch, self._steps_within_epoch = divmod(self.state.global_step, max(1, -(-micro_batches // accumulation)))
         unresumable = arguments.why_it_cannot_resume(micro_batches, accumulation)
         if self._resumed:
             if unresumable:
@@ -153,22 +154,24 @@ class BalDROMixin(Passes, TrainerCallback):
                     f"{self.state.max_steps}), so nothing is left to train: use its model, or set a larger "
                     "num_train_epochs or max_steps"
                 )
-                if self._progress.within_epoch:  # the Trainer would train one more step, since it checks only after it
+                if self._steps_within_epoch:  # the Trainer would train one more step, since it checks only after it
                     raise ValueError(finished)
                 logger.warning("%s", finished)
-            return
-        if unresumable and self.args.save_strategy != "no" and not self.args.save_only_model:
-            logger.warning("%s", unresumable)
-        if not self._scored:
-            self.score_forget_set(self.model_wrapped)
-        if self.budget:
-            self.budget.begin(self.retain_loss_before(self.model_wrapped))
+        else:
+            if unresumable and self.args.save_strategy != "no" and not self.args.save_only_model:
+                logger.warning("%s", unresumable)
+            if not self._scored:
+                self.score_forget_set(self.model_wrapped)
+            if self.budget:
+                self.budget.begin(self.retain_loss_before(self.model_wrapped))  # draws samples of several epochs
+        self.train_dataset.epoch = epoch - 1
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Enter the next epoch; if it is a resumed one, keep which samples were already trained on."""
-        if self._progress.next_epoch() or self.args.ignore_data_skip:  # with which a resumed epoch starts over
+        if not self._steps_within_epoch or self.args.ignore_data_skip:  # with which a resumed epoch starts over
             self.adversary.state.seen.zero_()
-        self.train_dataset.epoch = self._progress.epoch
+        self._steps_within_epoch = 0
+        self.train_dataset.epoch += 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Adapt alpha to the retain loss of an optimizer step, if there is a budget."""
@@ -222,7 +225,7 @@ class BalDROMixin(Passes, TrainerCallback):
         budget = settings.retain_budget
         self.budget = None if budget is None else RetainBudget(budget, settings.alpha, settings.budget_step)
         self._identity: dict[str, str] = {}
-        self._progress = Progress()
+        self._step_mean = StepMean()
         self._scored = False
 
     def _prepare_model(self, model: nn.Module) -> None:

@@ -20,10 +20,10 @@ from baldro_ext.config import Settings
 from baldro_ext.data import SAMPLES, IndexedPairs, Samples, answered, drawing
 from baldro_ext.forward import AnswerForward, rows_of
 from baldro_ext.losses import activation_distances
-from baldro_ext.progress import Progress
 from baldro_ext.report import Journal
 from baldro_ext.robust_loss import RobustLoss
 from baldro_ext.state import SampleState
+from baldro_ext.step_mean import StepMean
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Passes(Trainer):
     train_dataset: IndexedPairs
     _forward: AnswerForward
     _robust_loss: RobustLoss
-    _progress: Progress
+    _step_mean: StepMean
     _journal: Journal
     _scored: bool
     _warned_unlabeled = _warned_unretained = False
@@ -90,7 +90,7 @@ class Passes(Trainer):
         alpha = self.budget.alpha if self.budget else self.settings.alpha
         loss = self.settings.gamma * forget_loss + alpha * retain_loss
         if model.training:
-            loss = loss * self._progress.correction()
+            loss = loss * self._step_mean.factor()
             self._note(samples, weights, retain_loss)
         return (loss, outputs) if return_outputs else loss
 

@@ -36,15 +36,15 @@ MAY_IMPORT = {
     "encoding": {"answers"},
     "arguments": {"compat"},
     "before": {"compat"},
-    "progress": {"compat"},
+    "step_mean": {"compat"},
     "report": {"adversary", "budget"},
     "passes": {
-        *("adversary", "answers", "before", "budget", "config", "data", "forward", "losses", "progress", "report"),
-        *("robust_loss", "state"),
+        *("adversary", "answers", "before", "budget", "config", "data", "forward", "losses", "report"),
+        *("robust_loss", "state", "step_mean"),
     },
     "mixin": {
         *("adversary", "arguments", "before", "budget", "checkpoint", "compat", "config", "data", "forward"),
-        *("passes", "progress", "report", "robust_loss"),
+        *("passes", "report", "robust_loss", "step_mean"),
     },
     "trainer": {"compat", "data", "mixin", "passes"},
 }

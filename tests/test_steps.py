@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, Trainer
 
 from baldro_ext import BalDROTrainer, ForgetRetainCollator, ForgetRetainDataset, compat
 from baldro_ext.open_unlearning.accumulation import averaged
-from baldro_ext.progress import Progress
+from baldro_ext.step_mean import StepMean
 
 from .tiny import arguments
 
@@ -238,35 +238,37 @@ def test_the_steps_of_transformers_4_45_are_counted_as_it_takes_them() -> None:
     for length, accumulation in LENGTHS:
         for step in steps_of_4_45(length, accumulation, epochs=5):
             for epoch, place in step:
-                counted = compat.micro_batches_of_step(epoch * length + place, place, length, accumulation)
+                counted = compat.micro_batches_of_step(epoch * length + place, length, accumulation)
                 assert counted == len(step), (length, accumulation, epoch, place)
 
 
 @pytest.mark.parametrize("fetched", [True, False], ids=["fetched together", "as they come"])
-def test_what_progress_corrects_makes_each_step_a_mean(fetched: bool) -> None:
+def test_corrected_losses_make_each_step_a_mean(fetched: bool) -> None:
     for length, accumulation in LENGTHS:
-        progress = Progress()
-        progress.begin(0, length, accumulation)
+        mean = StepMean(length, accumulation)
         whole = [accumulation] * (length // accumulation) + [length % accumulation] * (length % accumulation > 0)
-        steps = [[(epoch, 0)] * size for epoch in range(3) for size in whole]
-        for step in steps if fetched else steps_of_4_45(length, accumulation, epochs=3):
+        sizes = 3 * whole if fetched else [len(step) for step in steps_of_4_45(length, accumulation, epochs=3)]
+        for size in sizes:
             if fetched:
-                progress.fetched(len(step))
-            corrections = []
-            for epoch, _ in step:
-                if epoch > progress.epoch:
-                    assert progress.next_epoch()
-                corrections.append(progress.correction())
-            divisor = len(step) if compat.DIVIDES_BY_STEP else accumulation
-            assert sum(corrections) / divisor == pytest.approx(1), (length, accumulation)
+                mean.fetched = size
+            divisor = size if compat.DIVIDES_BY_STEP else accumulation
+            assert sum(mean.factor() for _ in range(size)) / divisor == pytest.approx(1), (length, accumulation)
 
 
-def test_progress_goes_on_in_the_epoch_and_at_the_step_of_a_checkpoint() -> None:
+def test_training_goes_on_in_the_epoch_and_at_the_step_of_a_checkpoint(tmp_path: Path) -> None:
+    args = arguments(tmp_path, per_device_train_batch_size=2)
+    sample = {"input_ids": [0, 0], "labels": [-100, 0]}
+    trainer = BalDROTrainer(Bias(2), args, base="GradDiff", train_dataset=ForgetRetainDataset([sample] * 2, [sample]))
+    trainer.state.max_steps = 1000
+    event = (trainer.args, trainer.state, trainer.control)
     for length, accumulation in LENGTHS:
+        trainer.args.gradient_accumulation_steps = accumulation
         per_epoch = -(-length // accumulation)
-        for step in range(4 * per_epoch):
-            progress = Progress()
-            progress.begin(step, length, accumulation)
-            assert progress.next_epoch() == (step % per_epoch == 0)
-            assert progress.epoch == step // per_epoch
-            assert progress.next_epoch()
+        for trainer.state.global_step in range(4 * per_epoch):
+            trainer.on_train_begin(*event, train_dataloader=range(length))
+            for epochs_later in (0, 1):
+                trainer.adversary.state.seen[:] = True
+                trainer.on_epoch_begin(*event)
+                assert trainer.train_dataset.epoch == trainer.state.global_step // per_epoch + epochs_later
+                resumed_within = trainer.state.global_step % per_epoch > 0 and epochs_later == 0
+                assert trainer.adversary.state.seen.all() == resumed_within
