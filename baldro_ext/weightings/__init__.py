@@ -6,22 +6,14 @@ computes two things: the weights and the value.
 """
 
 from baldro_ext import registry
-from baldro_ext.weightings.base import Weighting, WorstCase, with_gradient
-from baldro_ext.weightings.chi_square import ChiSquare
-from baldro_ext.weightings.donsker_varadhan import DonskerVaradhan, donsker_varadhan_weights
-from baldro_ext.weightings.top_group import TopGroup, top_group_weights
-
-__all__ = [
-    "VARIANTS",
-    "ChiSquare",
-    "DonskerVaradhan",
-    "TopGroup",
-    "Weighting",
-    "WorstCase",
-    "donsker_varadhan_weights",
-    "top_group_weights",
-    "with_gradient",
-]
+from baldro_ext.weightings.base import Weighting as Weighting
+from baldro_ext.weightings.base import WorstCase as WorstCase
+from baldro_ext.weightings.base import with_gradient as with_gradient
+from baldro_ext.weightings.chi_square import ChiSquare as ChiSquare
+from baldro_ext.weightings.donsker_varadhan import DonskerVaradhan as DonskerVaradhan
+from baldro_ext.weightings.donsker_varadhan import donsker_varadhan_weights as donsker_varadhan_weights
+from baldro_ext.weightings.top_group import TopGroup as TopGroup
+from baldro_ext.weightings.top_group import top_group_weights as top_group_weights
 
 VARIANTS = registry.Registry[Weighting](
     registry.WEIGHTINGS,
