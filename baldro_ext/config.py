@@ -209,7 +209,7 @@ def _weighting(variant: str, arguments: dict[str, Any]) -> Weighting:
     """Build a variant's weighting; its errors name settings instead of fields."""
     weighting = VARIANTS[variant]
     try:
-        return weighting(**arguments) if arguments else weighting.default()
+        return weighting(**arguments)
     except ValueError as error:
         # The weighting's beta is dv_beta here, and beta is the forget loss's.
         keys = {name: key for key, name in weighting.settings().items()}

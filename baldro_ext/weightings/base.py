@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,11 +39,6 @@ class Weighting(ABC):
     def settings(cls) -> dict[str, str]:
         """Return the names of the fields by the names of their settings."""
         return {cls.setting_names.get(field.name, field.name): field.name for field in fields(cls)}  # type: ignore[arg-type]
-
-    @classmethod
-    def default(cls) -> Self:
-        """Return the weighting that is used if none of its settings is set."""
-        return cls()
 
     @property
     @abstractmethod

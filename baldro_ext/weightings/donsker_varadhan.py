@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,26 +29,22 @@ class DonskerVaradhan(Weighting):
         beta: Temperature, non-zero. `inf` is the mean; the limit at 0 is the maximum. A negative one is a soft minimum,
             which favours samples that are already forgotten (logged as a warning).
         radius: Largest KL divergence from uniform, in nats, `>= 0`. From `log(n / ties)` on, the largest losses share
-            the whole weight evenly.
+            the whole weight evenly. With neither, `beta` is 2.0, the paper's best.
 
     Raises:
-        ValueError: Both or neither of the two are set, or one is invalid.
+        ValueError: Both are set, or one is invalid.
     """
 
     beta: float | None = None
     radius: float | None = None
     setting_names: ClassVar[dict[str, str]] = {"beta": "dv_beta", "radius": "dv_radius"}
 
-    @classmethod
-    def default(cls) -> Self:
-        """Return the paper's best: a temperature of 2.0."""
-        return cls(beta=2.0)
-
     def __post_init__(self) -> None:
-        if (self.beta is None) == (self.radius is None):
-            both = "both are" if self.beta is not None else "neither is"
+        if self.beta is None and self.radius is None:
+            object.__setattr__(self, "beta", 2.0)
+        if self.beta is not None and self.radius is not None:
             raise ValueError(
-                f"exactly one of beta and radius must be set, and {both}: set beta (a temperature in units of the "
+                "exactly one of beta and radius must be set, and both are: set beta (a temperature in units of the "
                 "loss, 2.0 in the paper) or radius (in nats, such as 0.5), the other to null"
             )
         if self.beta is not None and (self.beta == 0 or math.isnan(self.beta)):
@@ -78,23 +74,18 @@ class DonskerVaradhan(Weighting):
         if self.is_mean:
             return evenly(torch.ones_like(losses)), losses.mean()
         if self.beta is not None:
-            tilted = _tilt(losses, self.beta)
-            return tilted.weights, tilted.value
+            weights, value, _ = _tilt(losses, self.beta)
+            return weights, value
         assert self.radius is not None
         weights = _weights_at_radius(losses, self.radius)
         return weights, (weights * losses).sum()
 
 
-class _Tilted(NamedTuple):
-    """The uniform distribution tilted by exp(l / beta), with its dual value and its KL to uniform."""
+def _tilt(losses: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the uniform distribution tilted by exp(l / beta), its dual value and its KL to uniform.
 
-    weights: Tensor
-    value: Tensor
-    kl: Tensor
-
-
-def _tilt(losses: Tensor, beta: float) -> _Tilted:
-    """Tilt without overflow or cancellation, for any finite float64 losses and beta != 0."""
+    Without overflow or cancellation, for any finite float64 losses and beta != 0.
+    """
     low, high = losses.min(), losses.max()
     # Nearly uniform: every quantity is a small difference from the mean, so centre there.
     gentle = bool(high - low <= abs(beta))
@@ -102,7 +93,7 @@ def _tilt(losses: Tensor, beta: float) -> _Tilted:
     exponent = ((losses - centre) / beta).clamp(min=-1e4)  # exp is 0 below; 0 * -inf is NaN
     weights = donsker_varadhan_weights(losses - centre, beta)
     log_mean = exponent.expm1().mean().log1p() if gentle else exponent.exp().mean().log()
-    return _Tilted(weights, centre + beta * log_mean, weights @ exponent - log_mean)
+    return weights, centre + beta * log_mean, weights @ exponent - log_mean
 
 
 def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
@@ -117,11 +108,12 @@ def _weights_at_radius(losses: Tensor, radius: float) -> Tensor:
     low, high = math.log(max(gap / 800, sys.float_info.min)), math.log(spread / math.sqrt(8 * radius))
     while high - low > 1e-14 * max(1.0, abs(low), abs(high)):
         middle = (low + high) / 2
-        if _tilt(losses, math.exp(middle)).kl > radius:
+        _, _, kl = _tilt(losses, math.exp(middle))
+        if kl > radius:
             low = middle
         else:
             high = middle
-    return _tilt(losses, math.exp(high)).weights
+    return _tilt(losses, math.exp(high))[0]
 
 
 # The formula, as in the pull request of `baldro upstream`; tests/test_upstream.py compares the two.
