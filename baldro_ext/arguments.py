@@ -6,7 +6,6 @@ docs/training_arguments.md says of every option whether it is honoured, refused,
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +18,64 @@ _ONE_EACH = "the worst case is computed over data-parallel processes, each with 
 _DATA = "DDP, FSDP or DeepSpeed"
 
 
-def _always(given: Any) -> bool:
-    return True
+def _is_set(given: Any, trainer: Any) -> bool:
+    return bool(given)
+
+
+def _is_off(given: Any, trainer: Any) -> bool:
+    return not given
 
 
 def _distributed(trainer: Any) -> bool:
     return bool(trainer.accelerator.num_processes > 1)
 
 
-_REFUSED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
-    "per_device_train_batch_size": (lambda n: n < 1, _ONE_STEP, "1 or more"),
-    "gradient_accumulation_steps": (lambda n: n < 1, _ONE_STEP, "1 or more"),
-    "label_smoothing_factor": (bool, "forget and retain losses take the labels as they are", "0"),
-    "group_by_length": (bool, _NO_LENGTH, "false"),
+_REFUSED: dict[str, tuple[Callable[[Any, Any], bool], str, str]] = {
+    "per_device_train_batch_size": (lambda n, _: n < 1, _ONE_STEP, "1 or more"),
+    "gradient_accumulation_steps": (lambda n, _: n < 1, _ONE_STEP, "1 or more"),
+    "label_smoothing_factor": (_is_set, "forget and retain losses take the labels as they are", "0"),
+    "group_by_length": (_is_set, _NO_LENGTH, "false"),
     "train_sampling_strategy": (
-        lambda given: given in ("group_by_length", "batch_rebalance"),
+        lambda given, _: given in ("group_by_length", "batch_rebalance"),
         _NO_LENGTH,
         "random or sequential",
     ),
     "dataloader_in_order": (
-        not_,
+        _is_off,
         "samples would arrive as loader workers finish, and a resumed run would skip the wrong ones",
         "true",
     ),
-    "past_index": (lambda n: n >= 0, "each forward pass reads whole samples, with no past", "-1"),
-    "include_num_input_tokens_seen": (lambda given: given not in (False, "no"), _NO_TOKENS, "false"),
-    "include_tokens_per_second": (bool, _NO_TOKENS, "false"),
-    "dispatch_batches": (bool, "each process has to read its own samples to know their indices", "false"),
-    "even_batches": (not_, "processes with fewer samples would leave the others waiting forever", "true"),
-    "use_seedable_sampler": (not_, "a run resumed in its second epoch or later would see different samples", "true"),
-    "parallelism_config": (_always, _ONE_EACH, f"null, and {_DATA}"),
-    "tp_size": (lambda n: n > 1, _ONE_EACH, f"0, and {_DATA}"),
-    "mp_parameters": (bool, "SageMaker's model parallelism bypasses the trainer's loss", f"'', and {_DATA}"),
+    "past_index": (lambda n, _: n >= 0, "each forward pass reads whole samples, with no past", "-1"),
+    "include_num_input_tokens_seen": (lambda given, _: given not in (False, "no"), _NO_TOKENS, "false"),
+    "include_tokens_per_second": (_is_set, _NO_TOKENS, "false"),
+    "dispatch_batches": (_is_set, "each process has to read its own samples to know their indices", "false"),
+    "even_batches": (
+        lambda given, trainer: not given and _distributed(trainer),
+        "processes with fewer samples would leave the others waiting forever",
+        "true",
+    ),
+    "use_seedable_sampler": (_is_off, "a run resumed in its second epoch or later would see different samples", "true"),
+    "parallelism_config": (_is_set, _ONE_EACH, f"null, and {_DATA}"),
+    "tp_size": (lambda n, _: n > 1, _ONE_EACH, f"0, and {_DATA}"),
+    "mp_parameters": (_is_set, "SageMaker's model parallelism bypasses the trainer's loss", f"'', and {_DATA}"),
     "enable_jit_checkpoint": (
-        bool,
+        _is_set,
         "it may save in the middle of a step, when samples already count as trained on",
         "false, and save_steps",
     ),
     "gradient_checkpointing": (
-        bool,
+        lambda given, trainer: given and _distributed(trainer) and compat.is_reentrant(trainer.args),
         "with several processes and reentrant checkpointing, DDP allows one forward pass per step, but the forget "
         "and retain batches take two",
         "false, or {'use_reentrant': false} in gradient_checkpointing_kwargs or activation_checkpointing_kwargs",
     ),
     "neftune_noise_alpha": (
-        _always,
+        lambda _, trainer: trainer.model_init is not None and not compat.NOISE_REACHES_A_NEW_MODEL,
         "this release of transformers adds the noise to the previous model of model_init, not to the one it trains",
         "null, or pass a model instead of model_init, or use transformers 5 or later",
     ),
 }
-"""By option: which values are refused, why, and what to set instead."""
-
-_ONLY: dict[str, Callable[[Any], bool]] = {
-    "even_batches": _distributed,
-    "gradient_checkpointing": lambda trainer: _distributed(trainer) and compat.is_reentrant(trainer.args),
-    "neftune_noise_alpha": lambda trainer: trainer.model_init is not None and not compat.NOISE_REACHES_A_NEW_MODEL,
-}
-"""The trainers that an option is refused for, if it is not refused for all."""
+"""By option: which values are refused, of which trainers, why, and what to set instead."""
 
 
 def refuse_what_cannot_work(trainer: Any) -> None:
@@ -91,7 +91,7 @@ def refuse_what_cannot_work(trainer: Any) -> None:
     args = trainer.args
     for name, (is_refused, reason, instead) in _REFUSED.items():
         given = getattr(args, name, getattr(args.accelerator_config, name, None))
-        if given is not None and is_refused(given) and _ONLY.get(name, _always)(trainer):
+        if given is not None and is_refused(given, trainer):
             place = "" if hasattr(args, name) else "accelerator_config."
             raise ValueError(f"{name}={given} is not supported: {reason}. Set {place}{name}={instead}")
     for name, kind in (("tp", "tensor"), ("cp", "context"), ("sp", "sequence")):
