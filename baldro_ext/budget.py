@@ -37,12 +37,8 @@ class RetainBudget:
         multiplier <- multiplier * exp(step * v)
         alpha = multiplier * exp(3 v)
 
-    The fourth line is dual ascent on the constraint `r <= before + allowed`, in the logarithm of the multiplier: no
-    step size has to fit the scale of the losses, which differ by orders of magnitude between forget losses, and alpha
-    stays positive. Dual ascent by itself oscillates, because the retain loss follows alpha with a delay: the fifth
-    line damps that, as the penalty of an augmented Lagrangian does, and the second opens the budget slowly enough for
-    alpha to find its scale before the loss has risen. The first is needed because few samples have much of the loss:
-    cutting off the steps that meet them, rather than their mean, would let the loss rise above its budget.
+    The fourth line is dual ascent on the constraint `r <= before + allowed`, in the logarithm of the multiplier; the
+    fifth damps it, as the penalty of an augmented Lagrangian does. docs/settings.md says what each line is for.
 
     Args:
         budget: How far the retain loss may rise by the end, positive, in the unit of the loss.
