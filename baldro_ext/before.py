@@ -17,15 +17,32 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def measuring(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Run a model without gradients, in the given mode; restore its mode and the random state of its device."""
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a model into training or evaluation mode; restore its mode afterwards."""
     was_training = model.training
     model.train(training)
     try:
-        with torch.no_grad(), compat.random_state_kept(next(model.parameters()).device):
-            yield
+        yield
     finally:
         model.train(was_training)
+
+
+@contextlib.contextmanager
+def measuring(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run a model without gradients, in the given mode; restore its mode and the random state of its device."""
+    device = next(model.parameters()).device
+    with in_mode(model, training=training), torch.no_grad(), compat.random_state_kept(device):
+        yield
+
+
+def adapters_do_nothing(model: Any) -> bool:
+    """Whether a PEFT model gives the same logits with and without its adapters, as it does when they are new."""
+    tokens = torch.arange(8, device=next(model.parameters()).device)[None] % model.config.vocab_size
+    with in_mode(model, training=False), torch.no_grad():
+        adapted = model(input_ids=tokens).logits
+        with model.disable_adapter():
+            plain = model(input_ids=tokens).logits
+    return bool(torch.equal(adapted, plain))
 
 
 class AdaptersOff:
@@ -41,13 +58,8 @@ class AdaptersOff:
     def __call__(self, **inputs: Any) -> Any:
         """Run the model in evaluation mode without its adapters."""
         model = self._trainer.model_wrapped
-        was_training = model.training
-        model.eval()
-        try:
-            with self._trainer.accelerator.unwrap_model(model).disable_adapter():
-                return model(**inputs)
-        finally:
-            model.train(was_training)
+        with in_mode(model, training=False), self._trainer.accelerator.unwrap_model(model).disable_adapter():
+            return model(**inputs)
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the model's modules by name."""

@@ -91,19 +91,6 @@ def has_adapters(model: nn.Module) -> bool:
     return hasattr(model, "disable_adapter") and hasattr(model, "get_base_model")
 
 
-def adapters_do_nothing(model: Any) -> bool:
-    """Whether a PEFT model gives the same logits with and without its adapters, as it does when they are new."""
-    tokens = torch.arange(8, device=next(model.parameters()).device)[None] % model.config.vocab_size
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        adapted = model(input_ids=tokens).logits
-        with model.disable_adapter():
-            plain = model(input_ids=tokens).logits
-    model.train(was_training)
-    return bool(torch.equal(adapted, plain))
-
-
 @contextlib.contextmanager
 def random_state_kept(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """Restore the random state of the CPU and of one device afterwards, without touching any other device.

@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 
 from baldro_ext import arguments, checkpoint, compat
 from baldro_ext.adversary import Adversary
-from baldro_ext.before import AdaptersOff, train_only
+from baldro_ext.before import AdaptersOff, adapters_do_nothing, train_only
 from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs, answered
@@ -247,7 +247,7 @@ class BalDROMixin(Passes, TrainerCallback):
         if not compat.has_adapters(model):
             self.ref_model = self.copy_of(model)
             return
-        if self._resumed is None and not compat.adapters_do_nothing(model):  # else they come from a checkpoint
+        if self._resumed is None and not adapters_do_nothing(model):  # else they come from a checkpoint
             raise ValueError(
                 "retain_loss_type=KL or EMBED_DIFF, reference=live, DPO and UNDIAL compare with the model without its "
                 "adapters, but these are already trained: merge them into the model (merge_and_unload) and add new "
