@@ -57,14 +57,14 @@ class _LogProbs(torch.autograd.Function):
         return result, None, None
 
 
-_CHUNK = {"cpu": 2**20}  # logits that fit into a processor's cache; a GPU is faster with fewer, larger kernels
-_CHUNK_ELSEWHERE = 2**26
+_CHUNK_ON_CPU = 2**20  # logits that fit into a processor's cache; a GPU is faster with fewer, larger kernels
+_CHUNK = 2**26
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[int, slice]]:
     """Yield row and positions of parts `(k, V)` of logits `(B, K, V)`, small enough to copy."""
     rows, positions, vocabulary = logits.shape
-    size = max(1, _CHUNK.get(logits.device.type, _CHUNK_ELSEWHERE) // max(1, vocabulary))
+    size = max(1, (_CHUNK_ON_CPU if logits.device.type == "cpu" else _CHUNK) // max(1, vocabulary))
     for row in range(rows):
         for start in range(0, positions, size):
             yield row, slice(start, start + size)

@@ -128,7 +128,7 @@ def compute(method: str, setting: Setting, checkout: Path) -> dict[str, float]:
         model.to_empty(device="cpu").tie_weights()
     # The Trainer moves its model to a device, which is not possible without content.
     model.__class__ = type(type(model).__name__, (type(model),), {"to": lambda self, *args, **kwargs: self})
-    with warnings.catch_warnings(), patch.dict(logprobs._CHUNK, clear=True):  # chunks as large as on a GPU
+    with warnings.catch_warnings(), patch.object(logprobs, "_CHUNK_ON_CPU", logprobs._CHUNK):  # as large as on a GPU
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # deepcopy asks for it
         return measure(method, model, setting, checkout)
 
