@@ -142,11 +142,11 @@ class Adversary:
             value = worst.value if self.by_loss else (factors * loss).sum()
         else:
             worst = chosen_by or self._over_the_set()
-            distribution = worst.weights[self.state.known]
+            distribution = worst.weights[self.state.has_loss]
             # Scaled to an unbiased estimate of the sum over the whole set.
             factors[counted] = worst.weights[where[counted]] * (len(distribution) / int(counted.sum()))
             current = self.by_loss and chosen_by is None
-            value = worst.value if current else (distribution * self.state.losses[self.state.known]).sum()
+            value = worst.value if current else (distribution * self.state.losses[self.state.has_loss]).sum()
         mean = float(self.state.losses[where[counted]].mean())
         return Weights(value, factors[own] * self.ranks, distribution, mean)
 
@@ -210,7 +210,7 @@ class Adversary:
 
     def distribution(self) -> Tensor:
         """Return `(m,)` float64, sum 1: the worst case over the m samples that have a loss, in index order."""
-        return self._over_the_set().weights[self.state.known]
+        return self._over_the_set().weights[self.state.has_loss]
 
     @property
     def _share(self) -> float:
@@ -224,12 +224,12 @@ class Adversary:
 
     def _over_the_set(self) -> WorstCase:
         """Return the worst case over the whole forget set; weights are `(n,)` float64, 0 for samples without a loss."""
-        known = self.state.known
-        everywhere = torch.zeros(len(known), dtype=torch.float64)
-        if not known.any():
+        has_loss = self.state.has_loss
+        everywhere = torch.zeros(len(has_loss), dtype=torch.float64)
+        if not has_loss.any():
             return WorstCase(everywhere.sum(), everywhere)
-        worst = self.weighting.worst_case(self.state.hardness[known])
-        everywhere[known] = worst.weights
+        worst = self.weighting.worst_case(self.state.hardness[has_loss])
+        everywhere[has_loss] = worst.weights
         return WorstCase(worst.value, everywhere)
 
     def _of_all_ranks(self, host: Tensor, numbers: Tensor) -> tuple[Tensor, slice]:

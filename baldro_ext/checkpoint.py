@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from baldro_ext.data import answered, drawing
+from baldro_ext.data import drawing, original_of
 from baldro_ext.errors import BaldroError
 from baldro_ext.state import SampleState
 
@@ -46,15 +47,16 @@ def begin(folder: Path) -> None:
     (folder / _TRAINER_STATE).unlink(missing_ok=True)
 
 
-def save(state: SampleState, folder: Path, about: Mapping[str, str]) -> None:
+def save(state: SampleState, folder: Path, about: Mapping[str, str], *, budget: Tensor | None = None) -> None:
     """Write the state into a checkpoint folder, atomically.
 
     Args:
         state: The state of the forget samples.
         folder: The checkpoint; created if missing.
         about: What the state belongs to, by name; `load` compares it.
+        budget: The state of a `RetainBudget`, if there is one.
     """
-    columns = {name: getattr(state, name) for name in _COLUMNS}
+    columns = {**vars(state), "budget": budget}
     arrays: dict[str, Any] = {name: column.numpy() for name, column in columns.items() if column is not None}
     note = {"format": _FORMAT, "checksum": _checksum(arrays), **about}
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,8 +66,8 @@ def save(state: SampleState, folder: Path, about: Mapping[str, str]) -> None:
     os.replace(partial, folder / FILE_NAME)
 
 
-def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleState:
-    """Read the state of a checkpoint.
+def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> tuple[SampleState, Tensor | None]:
+    """Read the state of a checkpoint: that of the samples, and that of a `RetainBudget`, if there was one.
 
     Args:
         folder: The checkpoint.
@@ -81,7 +83,7 @@ def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleSt
             f"{folder} has no {FILE_NAME}. The state of the forget samples cannot be computed again, because the model "
             f"of a checkpoint is no longer the reference. {_REMEDY}"
         )
-    state, found = _read(path)
+    state, budget, found = _read(path)
     if different := [name for name in about if found.get(name, "None") != about[name]]:
         lines = "; ".join(f"{name}: {found.get(name)} there, {about[name]} here" for name in different)
         raise StateError(
@@ -93,7 +95,7 @@ def load(folder: Path, about: Mapping[str, str], *, reference: bool) -> SampleSt
             f"{folder} holds no reference log-likelihoods, because its run did not need them, and the model of a "
             "checkpoint is no longer the reference: resume with the settings of that run, or start a new run"
         )
-    return state
+    return state, budget
 
 
 def newest_complete(output: Path, ranks: int = 1) -> Path:
@@ -150,7 +152,7 @@ def digest_of(samples: Any, at_most: int | None = None) -> str:
     digest = hashlib.sha256()
     every = 1 if at_most is None else max(1, len(samples) // at_most)
     for index in range(0, len(samples), every):
-        sample = answered(samples[index])
+        sample = original_of(samples[index])
         for key in ("input_ids", "labels"):
             digest.update(torch.as_tensor(sample[key]).to(torch.int64).numpy().tobytes())
     return f"{len(samples)} samples {digest.hexdigest()[:16]}"
@@ -163,8 +165,8 @@ def _digest_of_config(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> tuple[SampleState, dict[str, str]]:
-    """Return the state in a file, and what it belongs to."""
+def _read(path: Path) -> tuple[SampleState, Tensor | None, dict[str, str]]:
+    """Return the state of the samples and of the budget in a file, and what they belong to."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -175,7 +177,9 @@ def _read(path: Path) -> tuple[SampleState, dict[str, str]]:
             raise ValueError("its checksum does not match")
         if wrong := [name for name, array in arrays.items() if array.dtype != _COLUMNS.get(name)]:
             raise ValueError(f"unexpected column {wrong[0]} of type {arrays[wrong[0]].dtype}")
-        return SampleState(**{name: torch.from_numpy(array) for name, array in arrays.items()}), note
+        columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        budget = columns.pop("budget", None)
+        return SampleState(**columns), budget, note
     except Exception as error:  # damage shows as an error of zipfile, zlib, numpy or json
         raise StateError(f"{path} is damaged ({error}). {_REMEDY}") from None
 

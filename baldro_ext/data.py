@@ -206,8 +206,8 @@ class IndexedCollator:
         return batch
 
 
-def answered(batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a batch with the answers to forget, if it also has second answers."""
+def original_of(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a sample or batch with the answers to forget alone, without the second answers that it may have."""
     part: Mapping[str, Any] = batch.get("original", batch)
     return part
 
@@ -223,7 +223,7 @@ def _require_mappings(items: Sequence[Mapping[str, Any]]) -> None:
 
 def _samples(side: str, batch: Mapping[str, Any], index: Tensor, size: int) -> Samples:
     alternate = _answer_tokens(side, batch["alternate"], size) if "alternate" in batch else None
-    return Samples(index, _answer_tokens(side, answered(batch), size), alternate)
+    return Samples(index, _answer_tokens(side, original_of(batch), size), alternate)
 
 
 def _answer_tokens(side: str, batch: Mapping[str, Any], size: int) -> Tensor:

@@ -21,7 +21,7 @@ from baldro_ext.adversary import Adversary
 from baldro_ext.before import AdaptersOff, adapters_do_nothing, train_only
 from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
-from baldro_ext.data import IndexedCollator, IndexedPairs, answered
+from baldro_ext.data import IndexedCollator, IndexedPairs, original_of
 from baldro_ext.forward import AnswerForward
 from baldro_ext.passes import Passes
 from baldro_ext.report import Journal, log_histogram, summary_of
@@ -114,8 +114,8 @@ class BalDROMixin(Passes, TrainerCallback):
             checkpoint.begin(folder)
         super().save_model(output_dir, _internal_call)
         if folder and self.train_dataset is not None:
-            self.adversary.state.budget = self.budget.state if self.budget else None
-            checkpoint.save(self.adversary.state, folder, self._identity_at(self.state.global_step))
+            about, budget = self._identity_at(self.state.global_step), self.budget.state if self.budget else None
+            checkpoint.save(self.adversary.state, folder, about, budget=budget)
 
     def get_train_dataloader(self) -> Any:
         """Return the host's loader, with a generator of its own for the seeds of loader workers.
@@ -204,7 +204,7 @@ class BalDROMixin(Passes, TrainerCallback):
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return the operations of both batches, for `total_flos`; the host finds no tokens in a pair of batches."""
         of_batch = super().floating_point_ops
-        return sum(of_batch(dict(answered(batch))) for batch in inputs.values())
+        return sum(of_batch(dict(original_of(batch))) for batch in inputs.values())
 
     def _reset_training(self) -> None:
         """Reset the state of the samples and everything else that belongs to one training."""
@@ -258,9 +258,9 @@ class BalDROMixin(Passes, TrainerCallback):
     def _load_state(self, folder: Path) -> None:
         about = self._identity_at(checkpoint.step_of(folder))
         reference = self.settings.needs_precomputed_reference
-        self.adversary.state = state = checkpoint.load(folder, about, reference=reference)
-        if self.budget and state.budget is not None:
-            self.budget.state = state.budget
+        self.adversary.state, budget = checkpoint.load(folder, about, reference=reference)
+        if self.budget and budget is not None:
+            self.budget.state = budget
         self._scored = True
 
     def _identity_at(self, step: int) -> dict[str, str]:

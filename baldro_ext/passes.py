@@ -17,7 +17,7 @@ from baldro_ext.answers import IGNORE_INDEX, Answers, Needs
 from baldro_ext.before import measuring
 from baldro_ext.budget import MEASURED, RetainBudget
 from baldro_ext.config import Settings
-from baldro_ext.data import SAMPLES, IndexedPairs, Samples, answered, drawing
+from baldro_ext.data import SAMPLES, IndexedPairs, Samples, drawing, original_of
 from baldro_ext.forward import AnswerForward, rows_of
 from baldro_ext.losses import activation_distances
 from baldro_ext.report import Journal
@@ -106,7 +106,7 @@ class Passes(Trainer):
         if self.settings.needs_scores:
             state = SampleState.blank(len(forget), reference=self.settings.needs_precomputed_reference)
             with measuring(model, training=False):
-                for places in self._shares(len(forget), "Scoring the forget set"):
+                for places in self._batches_of_rank(len(forget), "Scoring the forget set"):
                     # Past the end, repeat the last sample: sharded models need every rank in every forward pass.
                     index = places.clamp(max=len(forget) - 1)
                     answers, labeled = self.answers_of(model, [forget[place] for place in index.tolist()])
@@ -115,7 +115,7 @@ class Passes(Trainer):
                     kept = losses if reference is None else reference
                     adversary.score(state, index, labeled, torch.stack([losses, hardness, kept], 1))
             adversary.state = state
-            self._warn_of_unlabeled(int((~state.known).sum()), len(forget))
+            self._warn_of_unlabeled(int((~state.has_loss).sum()), len(forget))
         self._scored = True
 
     def retain_loss_before(self, model: nn.Module) -> float:
@@ -132,7 +132,7 @@ class Passes(Trainer):
             return data[order[place]]
 
         with measuring(model, training=True):
-            for numbers in self._shares(MEASURED, "Measuring the retain loss"):
+            for numbers in self._batches_of_rank(MEASURED, "Measuring the retain loss"):
                 batch: Any = self._prepare_inputs(self.data_collator([item(number) for number in numbers.tolist()]))
                 with self.compute_loss_context_manager():
                     losses.append(self._retain_loss(model, batch, torch.arange(len(numbers))))
@@ -164,7 +164,7 @@ class Passes(Trainer):
             )
         return retain_loss + float(coefficient) * balance.mean()  # nn.DataParallel returns one per replica
 
-    def _shares(self, size: int, title: str) -> Iterator[Tensor]:
+    def _batches_of_rank(self, size: int, title: str) -> Iterator[Tensor]:
         """Yield this rank's places among `size` samples for each forward pass, `(batch,)` int64; some may lie beyond.
 
         With the batch size of training, a pass needs no more memory than training.
@@ -178,7 +178,7 @@ class Passes(Trainer):
         """Return what a loss needs of the given rows of a batch, all by default, and the outputs on its answers."""
         samples: Samples = batch[SAMPLES]
         rows = torch.arange(len(samples.answers)) if rows is None else rows
-        answers, outputs = self._forward(model, rows_of(answered(batch), rows), samples.answers[rows], needs)
+        answers, outputs = self._forward(model, rows_of(original_of(batch), rows), samples.answers[rows], needs)
         if needs.alternate:
             if samples.alternate is None:
                 raise ValueError(

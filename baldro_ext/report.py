@@ -71,12 +71,12 @@ def diagnostics(weights: Tensor) -> dict[str, float]:
 
 def summary_of(adversary: Adversary) -> dict[str, float]:
     """Return statistics of the latest losses of the whole forget set, to be logged; empty if there are none."""
-    known = adversary.state.known
-    losses, hardness = adversary.state.losses[known], adversary.state.hardness[known]
+    has_loss = adversary.state.has_loss
+    losses, hardness = adversary.state.losses[has_loss], adversary.state.hardness[has_loss]
     if len(losses) == 0:
         return {}
     ordered = losses.sort(descending=True).values
-    hardest = known.nonzero()[:, 0][hardness.argsort(descending=True, stable=True)[:_HARDEST]]
+    hardest = has_loss.nonzero()[:, 0][hardness.argsort(descending=True, stable=True)[:_HARDEST]]
     return {
         "forget_set_loss_mean": float(losses.mean()),
         "forget_set_loss_worst_decile": float(ordered[: max(1, len(ordered) // 10)].mean()),

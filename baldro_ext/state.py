@@ -17,14 +17,12 @@ class SampleState:
         hardness: `(n,)` float64, what the worst case is chosen by; NaN like the losses.
         seen: `(n,)` bool, whether the sample was trained on in this epoch.
         reference: `(n,)` float64, log-likelihoods before unlearning in nats, or `None` if not needed.
-        budget: `(4,)` float64, the state of a `RetainBudget` when a checkpoint is saved, or `None` without one.
     """
 
     losses: Tensor
     hardness: Tensor
     seen: Tensor
     reference: Tensor | None = None
-    budget: Tensor | None = None
 
     @classmethod
     def blank(cls, size: int, *, reference: bool = False) -> SampleState:
@@ -50,6 +48,6 @@ class SampleState:
         return fresh
 
     @property
-    def known(self) -> Tensor:
+    def has_loss(self) -> Tensor:
         """`(n,)` bool, the samples that have a loss."""
         return self.losses.isfinite()

@@ -111,7 +111,7 @@ def budget(folder: Path) -> dict[str, Any]:
 
 def unlabeled(folder: Path, where: str, settings: dict[str, Any]) -> dict[str, Any]:
     trainer = with_unanswered(folder, RANKS, BATCH, where, settings)
-    return {"columns": columns(trainer), "known": trainer.adversary.state.known}
+    return {"columns": columns(trainer), "known": trainer.adversary.state.has_loss}
 
 
 def ends(folder: Path, size: int, batch: int, accumulation: int) -> dict[str, Any]:

@@ -248,7 +248,7 @@ def test_a_rank_without_answers_still_takes_part(weighting: Weighting) -> None:
     assert values[0] == values[1] > 0
     assert slopes[0].any()
     assert not slopes[1].any()
-    assert states[0].known.tolist() == states[1].known.tolist() == [True, True, False, False]
+    assert states[0].has_loss.tolist() == states[1].has_loss.tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("scope", ["batch", "dataset"])
@@ -260,7 +260,7 @@ def test_a_micro_batch_without_answers_on_any_rank_counts_nothing(
     assert values == [0, 0]
     assert not slopes[0].any()
     assert not slopes[1].any()
-    assert not states[0].known.any()
+    assert not states[0].has_loss.any()
 
 
 def test_losses_that_are_not_finite_are_named_on_every_rank_by_their_place_in_the_forget_set() -> None:

@@ -32,18 +32,21 @@ def state() -> SampleState:
     made.record(torch.tensor([2, 0]), torch.tensor([1.5, 0.25]), torch.tensor([-0.1, -0.2]))
     made.mark_seen(torch.tensor([2]))
     made.reference = torch.tensor([-1.0, -2.0, -3.0, -4.0], dtype=torch.float64)
-    made.budget = torch.tensor([0.5, 0.6, 1.0, 2.0], dtype=torch.float64)
     return made
 
 
 def assert_same(found: SampleState, expected: SampleState) -> None:
-    for name in ("losses", "hardness", "seen", "reference", "budget"):
+    for name in ("losses", "hardness", "seen", "reference"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
 
 
 def test_what_is_saved_is_loaded(state: SampleState, tmp_path: Path) -> None:
-    save(state, tmp_path, ABOUT)
-    assert_same(load(tmp_path, ABOUT, reference=True), state)
+    budget = torch.tensor([0.5, 0.6, 1.0, 2.0], dtype=torch.float64)
+    save(state, tmp_path, ABOUT, budget=budget)
+    found, found_budget = load(tmp_path, ABOUT, reference=True)
+    assert_same(found, state)
+    assert found_budget is not None
+    assert found_budget.equal(budget)
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
@@ -60,7 +63,8 @@ def test_the_file_is_plain_numpy(state: SampleState, tmp_path: Path) -> None:
 
 def test_without_a_reference(tmp_path: Path) -> None:
     save(SampleState.blank(2), tmp_path, ABOUT)
-    assert load(tmp_path, ABOUT, reference=False).reference is None
+    state, budget = load(tmp_path, ABOUT, reference=False)
+    assert (state.reference, budget) == (None, None)
     with pytest.raises(StateError, match="no reference log-likelihoods"):
         load(tmp_path, ABOUT, reference=True)
 
@@ -119,7 +123,7 @@ def test_a_bit_flipped_in_the_archives_headers_is_refused_or_changes_nothing(
             damaged[place] ^= 1 << bit
             path.write_bytes(damaged)
             try:
-                assert_same(load(tmp_path, ABOUT, reference=True), state)
+                assert_same(load(tmp_path, ABOUT, reference=True)[0], state)
             except StateError:
                 refused += 1
     assert refused > 100

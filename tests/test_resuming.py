@@ -288,7 +288,7 @@ def test_after_a_scoring_pass_that_failed_training_is_as_if_it_were_the_first(
     with pytest.raises(type(error)):
         trainer.train()
     assert trainer.state.global_step == 0
-    assert not trainer.adversary.state.known.any()
+    assert not trainer.adversary.state.has_loss.any()
     trainer.train()
     assert losses(trainer) == losses(fresh)
     assert differing(columns(trainer), columns(fresh)) == []

@@ -81,11 +81,11 @@ def check(settings: Mapping[str, Any], trainer: str | None = None) -> None:
         raise ValueError("adapters need the package peft, which is missing: pip install '/path/to/baldro_ext[peft]'")
     from peft import LoraConfig
 
-    known = {*_OWN, *(field.name for field in dataclasses.fields(LoraConfig))}
-    for name in sorted(settings.keys() - known):
+    accepted = {*_OWN, *(field.name for field in dataclasses.fields(LoraConfig))}
+    for name in sorted(settings.keys() - accepted):
         raise ValueError(
             f"{name} is no setting of adapters and no argument of peft.LoraConfig: "
-            f"{suggest.known(name, settings.keys() & known)}"
+            f"{suggest.known(name, settings.keys() & accepted)}"
         )
     if trainer == "RMU":
         raise ValueError("RMU trains parameters of the model itself, which adapters leave as they are: omit +peft")

@@ -33,10 +33,10 @@ def forget_balance(model: Any, **settings: Any) -> dict[str, Any]:
         raise ValueError(f"forget_balance takes one metric, but pre_compute has {', '.join(settings['pre_compute'])}")
     samples = evaluation["value_by_index"]
     numbers = {int(index): _number(source, entry, settings["value"]) for index, entry in samples.items()}
-    known = {index: number for index, number in numbers.items() if math.isfinite(number)}
-    if len(known) < len(numbers):
-        logger.warning("%d samples of %s have no value and are left out.", len(numbers) - len(known), source)
-    result = balance(known, settings["worst_share"])
+    finite = {index: number for index, number in numbers.items() if math.isfinite(number)}
+    if len(finite) < len(numbers):
+        logger.warning("%d samples of %s have no value and are left out.", len(numbers) - len(finite), source)
+    result = balance(finite, settings["worst_share"])
     return {
         "agg_value": result.worst_mean,
         "mean": result.mean,
@@ -44,8 +44,8 @@ def forget_balance(model: Any, **settings: Any) -> dict[str, Any]:
         "coefficient_of_variation": result.variation,
         "worst_share": settings["worst_share"],
         "worst": list(result.worst),
-        "left_out": len(numbers) - len(known),
-        "value_by_index": {index: {"score": number} for index, number in known.items()},
+        "left_out": len(numbers) - len(finite),
+        "value_by_index": {index: {"score": number} for index, number in finite.items()},
     }
 
 
