@@ -119,13 +119,8 @@ class Adversary:
         numbers = losses.new_zeros(len(index), 2)
         numbers[rows.to(losses.device, non_blocking=losses.is_cuda)] = torch.stack([losses, hardness], 1).detach()
         table, own = self._of_all_ranks(torch.stack([index, labeled, labeled & passed], 1), numbers)
-        where, counted, trained, loss, hard = (
-            table[:, 0].long(),
-            table[:, 1] > 0,
-            table[:, 2] > 0,
-            table[:, 3],
-            table[:, 4],
-        )
+        where, loss, hard = table[:, 0].long(), table[:, 3], table[:, 4]
+        counted, trained = table[:, 1] > 0, table[:, 2] > 0
         _require_finite(where[trained], loss[trained], hard[trained])
         fresh = self.state.mark_seen(where)
         if self.drawn_once:  # a repeated sample only fills up a batch, so it does not count
@@ -236,12 +231,13 @@ class Adversary:
         """Gather rows of all ranks on the CPU, by one exchange and one transfer.
 
         Args:
-            host: `(B, j)` int64 on the CPU; below 2^24, which float32 holds exactly.
+            host: `(B, j)` int64 on the CPU, below 2^24.
             numbers: `(B, k)` on any device.
 
         Returns:
             `(ranks * B, j + k)` float64 in rank order, and the slice that is this rank's.
         """
+        numbers = numbers.to(torch.promote_types(numbers.dtype, torch.float32))  # which holds the indices exactly
         table = _exact(self.gather(torch.cat([upload(host, like=numbers), numbers], 1)))
         return table, slice(self.rank * len(host), (self.rank + 1) * len(host))
 

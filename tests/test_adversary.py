@@ -311,3 +311,10 @@ def test_weights_and_value_over_the_whole_set_come_from_one_solution(
     one = torch.tensor([1.0])
     adversary.weights(torch.tensor([0]), torch.tensor([True]), one, one)
     assert sizes == [4]
+
+
+def test_losses_of_low_precision_are_recorded_where_they_belong() -> None:
+    adversary = Adversary(TopGroup(0.5), 1000)
+    index, losses = torch.tensor([257, 999]), torch.tensor([1.0, 2.0], dtype=torch.bfloat16)
+    adversary.weights(index, torch.ones(2, dtype=torch.bool), losses, losses)
+    assert adversary.state.has_loss.nonzero()[:, 0].tolist() == [257, 999]
