@@ -146,6 +146,14 @@ class Workspace:
         return path
 
 
+    def relearn(self, task: str, learning_rate: float = 5e-4) -> Path:
+        """A model of `training`, finetuned on forgotten answers, and its evaluation; return the latter."""
+        path = self.run(f"{task}_relearned", "finetune", learning_rate=learning_rate, model=f"saves/unlearn/{task}")
+        record = self.unlearn / path.name / ".hydra" / "config.yaml"
+        write(record, {**json.loads(record.read_text()), "mode": "relearn"})
+        return path
+
+
 def study(folder: Path, trainers: Sequence[str] = ("NPO", "BalDRO_DV"), seeds: Sequence[int] = (0, 1, 2)) -> Workspace:
     """A whole study: trainings with an evaluation per epoch, final evaluations, the model before."""
     workspace = Workspace(folder)

@@ -169,6 +169,14 @@ def test_nothing_is_guessed_from_a_folders_name(workspace: Workspace) -> None:
     assert "model before unlearning, evaluated split, retain logs" in comparison.notes[-1]
 
 
+def test_a_model_relearned_by_hand_is_no_further_seed_of_the_unlearned_ones(workspace: Workspace) -> None:
+    for beta, seed in ((1.0, 1), (1.0, 2), (5.0, 1)):
+        workspace.run(f"{beta}_{seed}", "BalDRO_DV", seed, dv_beta=beta)
+        workspace.relearn(f"{beta}_{seed}")
+    one, five = "BalDRO_DV dv_beta=1", "BalDRO_DV dv_beta=5"
+    assert methods(workspace) == {one: [1, 2], f"{one}_relearned": [1, 2], five: [1], f"{five}_relearned": [1]}
+
+
 def test_a_seed_that_comes_twice_is_refused(workspace: Workspace) -> None:
     workspace.run("one", seed=3)
     workspace.run("two", seed=3)

@@ -89,14 +89,16 @@ def _labels(runs: Sequence[Run]) -> list[str]:
             defaults[run.trainer, key].add(run.settings.get(key))
     labels = []
     for run in runs:
+        attacked = "_relearned" if run.is_relearned and run.label is None else ""
         named = any(it.label == run.trainer == it.trainer and it.settings == run.settings for it in runs)
         if run.label is not None or run.trainer is None or named:
-            labels.append(run.label or run.trainer or printable(run.folder.name))
+            words = [run.label or run.trainer or printable(run.folder.name)]
         else:
             own = {key: run.settings.get(key) for key in varying if run.settings}
             told = {key: value for key, value in own.items() if defaults[run.trainer, key] != {value}}
-            words = [f"{key.rpartition('.')[2]}={'unset' if it is None else it}" for key, it in told.items()]
-            labels.append(" ".join([run.trainer, *words]))
+            words = [run.trainer]
+            words += [f"{key.rpartition('.')[2]}={'unset' if it is None else it}" for key, it in told.items()]
+        labels.append(" ".join(words) + attacked)
     return labels
 
 

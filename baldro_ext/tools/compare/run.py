@@ -51,7 +51,7 @@ class Run:
         # The trainer's, by dotted key, without what does not change the trained model.
         self.settings = _flat(mapping(unlearning.get("trainer")))
         self.overridden = {it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in _overrides(unlearning)}
-        self.seed = self._whole(lookup(trained, "trainer.args.seed") if study.get("seed") is None else study["seed"])
+        self.seed = self._whole(lookup(unlearning, "trainer.args.seed") if study.get("seed") is None else study["seed"])
         self.learning_rate = _learning_rate(self.settings, study)
         self.commands = [_command(config) for config in (trained, evaluating) if config]  # as typed
         noted = read_json(self.folder / "config.json").get("transformers_version")  # by save_pretrained
