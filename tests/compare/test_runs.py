@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -151,6 +152,27 @@ def test_a_run_whose_model_was_deleted_is_known_by_study_json_and_its_evaluation
     assert (run.facts["forget split"], run.facts["model before unlearning"]) == ("forget05", "models/x")
     assert (run.facts["evaluated split"], run.facts["lm-eval tasks"]) == ("forget10", "['arc_easy']")
     assert "TOFU_EVAL.json of retain90 (sha256 " in str(run.facts["retain logs"])
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_deleted_trainings_change_neither_methods_nor_references(workspace: Workspace, deleted: bool) -> None:
+    common = {"model": "models/target"}
+    for label, seed in itertools.product(("NPO", "BalDRO_DV"), (0, 1)):
+        task = f"{label}_seed{seed}"
+        evaluated, again = workspace.run(task, label, seed), workspace.relearn(task)
+        known = {"trainer": label, "seed": seed, **common}
+        write(evaluated / "study.json", {**known, "label": label, "folder": f"saves/unlearn/{task}"})
+        write(again / "study.json", {**known, "label": f"{label}_relearned", "folder": f"saves/relearn/{task}"})
+    before = write_evaluation(workspace.folder / "saves/eval/before", {"forget_Q_A_Prob": [0.9] * 4})
+    workspace.record_evaluation(before, "models/target")
+    write(before / "study.json", {"label": "before", "folder": "models/target", **common})
+    write((workspace.folder / RETAIN_LOGS).with_name("study.json"), {"label": "retain90", **common})
+    if deleted:
+        shutil.rmtree(workspace.unlearn)
+    comparison = compare([workspace.folder / "saves"])
+    assert set(comparison.references) == {"before unlearning", "retain model"}
+    assert comparison.baselines == {"BalDRO_DV": "NPO", "BalDRO_DV_relearned": "NPO_relearned"}
+    assert {it.label for it in comparison.methods if it.is_relearned} == {"NPO_relearned", "BalDRO_DV_relearned"}
 
 
 def test_a_labelled_run_and_one_of_ones_own_are_one_method_if_their_settings_agree(workspace: Workspace) -> None:

@@ -171,14 +171,13 @@ def compare(
 
 def _without_references(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Evaluation]]:
     """Return the runs without the model before unlearning and the retain model, and the evaluations of those two."""
-    trained = [run for run in runs if run.training]
-    starts = {run.facts["model before unlearning"] for run in trained} - {None}
-    retain_logs = " ".join(run.facts["retain logs"] or "" for run in trained)
+    starts = {run.facts["model before unlearning"] for run in runs} - {None}
+    retain_logs = " ".join(run.facts["retain logs"] or "" for run in runs)
     references: dict[str, Evaluation] = {}
     rest = []
     for run in runs:
         file = run.evaluation.folder / f"{run.evaluation.benchmark}_EVAL.json"
-        if run.training:
+        if run.training or run.trainer:  # the latter where the training was deleted
             rest.append(run)
         elif run.model in starts:
             references[BEFORE] = run.evaluation

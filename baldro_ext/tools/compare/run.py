@@ -39,7 +39,8 @@ class Run:
         self._read_evaluations(evaluated)
         trained, evaluating = read_config(training), read_config(evaluated)
         study = read_json((evaluated or self.folder) / "study.json")
-        self.is_relearned = lookup(trained, "mode") == "relearn"
+        folder = str(study.get("folder"))  # of the model, which may have been deleted
+        self.is_relearned = lookup(trained, "mode") == "relearn" or folder.startswith("saves/relearn/")
         unlearning, before = trained, lookup(trained, MODEL)
         if self.is_relearned and before:  # what counts is how it had been unlearned
             unlearning = read_config(located(before, self.folder, trained))
