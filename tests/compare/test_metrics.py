@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from baldro_ext.open_unlearning.registration import config_directory
 from baldro_ext.tools.compare.metrics import default_metrics, metric
 
 
@@ -43,6 +44,16 @@ def test_only_forget_quality_is_compared_as_a_logarithm() -> None:
     assert metric("forget_quality").scaled(1e-100) == pytest.approx(-100)
     assert metric("forget_quality").scaled(0.0) == -math.inf
     assert metric("model_utility").scaled(0.5) == 0.5
+
+
+OURS = sorted({file.stem for file in config_directory().glob("eval/*_metrics/*.yaml")})
+
+
+def test_each_metric_of_this_package_has_a_direction_and_attacks_are_shown() -> None:
+    assert {key: metric(key).better for key in OURS} == dict.fromkeys(OURS, "lower")
+    attacks = {f"{key}.worst" for key in OURS if not key.endswith("_balance")}
+    assert attacks
+    assert set(default_metrics(attacks)) == attacks
 
 
 def test_columns_have_one_order_and_general_abilities_come_last() -> None:

@@ -33,7 +33,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (r"forget_truth_ratio", "higher", "truth ratio of the forget answers"),
     (r"forget_knowmem_ROUGE", "lower", "knowledge memorisation (ROUGE)"),
     (r"forget_verbmem_ROUGE", "lower", "verbatim memorisation (ROUGE)"),
-    (r"forget_balance.*", "lower", "forget balance"),
+    (r".+_balance", "lower", "mean of the worst samples"),
     (r"extraction_strength(_4bit|_rest)?", "lower", "extraction strength"),
     (r"leak_at_k", "lower", "best of k sampled answers (ROUGE)"),
     (r"exact_memorization", "lower", "exact memorisation"),
@@ -48,7 +48,8 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
 _SHOWN = (
     "forget_quality", "forget_knowmem_ROUGE", "forget_verbmem_ROUGE", "forget_verbmem_ROUGE.worst", "forget_Q_A_Prob",
     "forget_Q_A_Prob.worst", "forget_Q_A_Prob.largest", "extraction_strength", "extraction_strength.worst", "privleak",
-    "model_utility", "retain_knowmem_ROUGE",
+    "leak_at_k.worst", "extraction_strength_4bit.worst", "forget_Q_A_Prob_4bit.worst", "extraction_strength_rest.worst",
+    "forget_Q_A_Prob_rest.worst", "model_utility", "retain_knowmem_ROUGE",
 )  # fmt: skip
 
 
