@@ -51,6 +51,15 @@ def test_a_mistyped_word_is_answered_with_the_closest(typed: list[str], meant: s
     assert meant in result.stderr.split("Error:")[1].split("did you mean")[-1]
 
 
+@pytest.mark.parametrize("option", ["bench --shape", "bench --bases", "memory --optimizer"])
+@pytest.mark.parametrize("value", ["", ",", "tini", "small,tiny", " small"])
+def test_a_value_that_an_option_does_not_have_is_refused(option: str, value: str) -> None:
+    command, name = option.split()
+    result = run(app, [command, name, value, *(["--model", "tiny"] if command == "memory" else [])])
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit), result.output
+    assert f"'{name}'" in result.stderr or f"{name}:" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("called", "on_path", "printed"),
     [

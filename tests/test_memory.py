@@ -84,6 +84,7 @@ def test_the_table_names_the_smallest_gpu_with_room() -> None:
     [
         ("--model Llama-3.1-8b", "did you mean Llama-3.1-8B?"),
         ("--model Llama-3.1-8B --optimizer adamw", "did you mean adamw_torch?"),
+        ("--model Llama-3.1-8B --methods ,", "at least one"),
         ("--model Llama-3.1-8B --four-bit", "add --lora 16"),
         ("--model Llama-3.1-8B --tokens 8 --answer-tokens 8", "leave no prompt"),
     ],

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools import files, framework
-from baldro_ext.tools.cli.commands import names, quiet
+from baldro_ext.tools.cli.commands import name, names, quiet
 
 RESULTS = ("bench.json", "bench.png")
 
@@ -53,8 +53,8 @@ def bench(
         from baldro_ext.tools.bench.measure import compared, measure
         from baldro_ext.tools.bench.methods import TRAINERS, make_methods
 
-    names(shape, "--shape", MODELS)
-    chosen = names(bases, "--bases", TRAINERS)
+    name(shape, "--shape", MODELS)
+    chosen = [name(base, "--bases", TRAINERS) for base in names(bases, "--bases")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # as the framework trains there
     checkout = framework.checkout(framework.made_for())

@@ -64,19 +64,25 @@ def program() -> str:
     return shlex.quote(str(called))
 
 
-def names(text: str, option: str = "", among: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the names in a list such as `a,b`; one that is not `among` the known ends the command with exit code 2."""
-    given = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in given if among else ():
-        if name not in among:
-            raise typer.BadParameter(f"{name!r} is unknown: {known(name, among)}", param_hint=option)
+def name(text: str, option: str, among: Collection[str]) -> str:
+    """Return a name that is among the known; another one ends the command with exit code 2."""
+    if text not in among:
+        raise typer.BadParameter(f"{text!r} is unknown: {known(text, among)}", param_hint=option)
+    return text
+
+
+def names(text: str, needed: str = "") -> tuple[str, ...]:
+    """Return the names in a list such as `a,b`; an option that is `needed` is refused without any."""
+    given = tuple(word.strip() for word in text.split(",") if word.strip())
+    if needed and not given:
+        raise typer.BadParameter(f"{text!r} has no name: leave the option out, or name at least one", param_hint=needed)
     return given
 
 
 def numbers(text: str, option: str, kind: type[_Number] = int) -> tuple[_Number, ...]:
     """Return the numbers in a list such as `0,1`; a wrong one ends the command with exit code 2."""
     try:
-        found = tuple(kind(name) for name in names(text))
+        found = tuple(map(kind, names(text)))
         if all(map(math.isfinite, found)):
             return found
         raise ValueError

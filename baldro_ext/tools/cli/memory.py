@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import names, quiet
+from baldro_ext.tools.cli.commands import name, names, quiet
 
 
 def memory(
@@ -52,14 +52,15 @@ def memory(
         from baldro_ext.tools.bench.batch import Batch
         from baldro_ext.tools.memory import OPTIMIZERS, Setting, compute, table
 
-    names(optimizer, "--optimizer", OPTIMIZERS)
+    name(optimizer, "--optimizer", OPTIMIZERS)
+    given = names(methods, "--methods")
     dtype = torch.float32 if float32 else torch.bfloat16
     step = Batch(batch, tokens, tokens - answers)
     setting = Setting(model, step, optimizer, dtype, checkpointing, lora, four_bit)
     setting.config()  # before what takes long
     checkout = framework.checkout(framework.made_for())
     with quiet():
-        parts = pd.DataFrame({name: compute(name, setting, checkout) for name in names(methods)}).T
+        parts = pd.DataFrame({method: compute(method, setting, checkout) for method in given}).T
     trained = f"LoRA of rank {lora}{', weights in 4 bits' if four_bit else ''}" if lora else "all weights trained"
     typer.echo(
         f"{model}, {trained}, {str(dtype).removeprefix('torch.')}, {optimizer}"
