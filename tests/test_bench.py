@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -86,6 +87,11 @@ def test_the_table_compares_with_the_built_in_trainer_and_the_floor() -> None:
     assert "peak, GiB" in on_gpu.splitlines()[0]
     assert on_gpu.splitlines()[-1].endswith("3.0")
     assert report.picture(comparison).startswith(b"\x89PNG")
+
+
+def test_a_package_that_is_not_installed_is_no_reason_to_lose_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])  # where the metadata of packages is looked for
+    assert set(report.environment(CPU)["packages"].values()) == {None}
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("Llama-3.2-1B", 1_235_814_400), ("Llama-3.1-8B", 8_030_261_248)])

@@ -6,7 +6,6 @@ import io
 import os
 import platform
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from matplotlib.patches import Patch
 from tabulate import tabulate
 
 from baldro_ext.tools.bench.methods import FLOOR
+from baldro_ext.tools.framework import installed
 
 _COLOURS = {"open-unlearning": "#999999", "baldro_ext": "#0072B2", "released formulas": "#E69F00", FLOOR: "#009E73"}
 
@@ -82,7 +82,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: installed(name) for name in packages},
     }
 
 
