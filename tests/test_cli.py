@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from baldro_ext.errors import install_command
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.cli.commands import program
 
@@ -102,4 +105,27 @@ def test_without_the_extra_tools_the_command_says_what_to_install(missing: str) 
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1, "no traceback"
     assert f"{missing}, " in done.stderr
-    assert "pip install 'baldro_ext[tools]'" in done.stderr
+    assert install_command("tools") in done.stderr
+
+
+def test_what_is_installed_is_extended_by_its_name_and_without_an_index() -> None:
+    command = shlex.split(install_command("tools"))
+    assert command == ["pip", "install", "baldro_ext[tools]"]
+    tried = [sys.executable, "-m", *command, "--dry-run", "--no-index", "--no-deps"]
+    assert subprocess.run(tried, capture_output=True).returncode == 0
+
+
+def test_what_runs_from_its_source_is_installed_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])  # where the metadata of packages is looked for
+    source, extra = shlex.split(install_command("tools"))[-1].split("[")
+    assert (Path(source) / "pyproject.toml").is_file()
+    assert extra == "tools]"
+
+
+def test_only_one_place_says_how_to_install_this_package() -> None:
+    remedies = [
+        path.name
+        for path in ROOT.glob("baldro_ext/**/*.py")
+        if re.search(r"pip install[^\n]*(baldro|/path/to|gguf|peft)", path.read_text())
+    ]
+    assert remedies == []

@@ -45,7 +45,7 @@ def test_a_healthy_environment_needs_no_fix() -> None:
     ("change", "level", "subject", "fix"),
     [
         ({"python": "3.10.2"}, "fails", "python", "use Python 3.11 to 3.13"),
-        (without("baldro-ext"), "fails", "baldro-ext", "pip install /path/to/baldro_ext"),
+        (without("baldro-ext"), "fails", "baldro-ext", "pip install baldro_ext"),
         (without("lm-eval"), "fails", "open-unlearning's packages", "baldro_ext[framework]"),
         ({"has_git": False}, "fails", "git", "install it"),
         ({"cached": ()}, "note", "cached checkouts", "baldro framework install"),

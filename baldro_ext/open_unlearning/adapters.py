@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available, is_peft_available
 
 from baldro_ext import compat, suggest
+from baldro_ext.errors import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def check(settings: Mapping[str, Any], trainer: str | None = None) -> None:
         ValueError: The message says what to set or install instead.
     """
     if not is_peft_available():
-        raise ValueError("adapters need the package peft, which is missing: pip install '/path/to/baldro_ext[peft]'")
+        raise ValueError(f"adapters need the package peft, which is missing: {install_command('peft')}")
     from peft import LoraConfig
 
     accepted = {*_OWN, *(field.name for field in dataclasses.fields(LoraConfig))}

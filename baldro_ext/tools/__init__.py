@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from baldro_ext.errors import install_command
+
 
 def main() -> None:
     """Run the command `baldro`, or say how to install what it needs."""
@@ -12,5 +14,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("baldro_ext"):
             raise
-        sys.exit(f"baldro needs {error.name}, which the extra `tools` installs: pip install 'baldro_ext[tools]'")
+        sys.exit(f"baldro needs {error.name}, which the extra `tools` installs: {install_command('tools')}")
     app()

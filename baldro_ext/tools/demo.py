@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from baldro_ext.balance import forget_balance
+from baldro_ext.errors import install_command
 from baldro_ext.tools import framework, palette
 from baldro_ext.tools.git import GitError
 from baldro_ext.tools.run import Method, Study
@@ -30,7 +31,7 @@ def find_checkout(say: Callable[[str], None], requires: Sequence[str] = framewor
         generation = framework.made_for()
         if missing := [name for name in requires if framework.installed(name) is None]:
             raise framework.FrameworkError(
-                f"open-unlearning needs {', '.join(missing)}: pip install 'baldro_ext[framework]'"
+                f"open-unlearning needs {', '.join(missing)}: {install_command('framework')}"
             )
         return framework.install(generation, notify=say)[0]
     except (framework.FrameworkError, GitError) as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from baldro_ext.errors import install_command
 from baldro_ext.registry import ExtensionError
 from baldro_ext.tools.fairness import unfair_accumulation
 from baldro_ext.tools.framework import GENERATIONS, REQUIRES, Generation, installed, location, state
@@ -28,7 +29,6 @@ GPU_ONLY = {
     "flash-attn": ("the model configurations use it", "model.model_args.attn_implementation=sdpa"),
     "bitsandbytes": ("trainer.args.optim=paged_adamw_32bit needs it", "trainer.args.optim=adamw_torch"),
 }
-_INSTALL = "pip install /path/to/baldro_ext"
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,9 @@ def run_checks(here: Environment) -> Iterator[Check]:
     supported = (3, 11) <= _series(here.python) <= (3, 13)
     yield Check("ok" if supported else "fails", "python", here.python, "" if supported else "use Python 3.11 to 3.13")
     yield from (Check("ok", name, here.versions[name]) for name in OURS if name in here.versions)
-    yield from (Check("fails", name, "not installed", _INSTALL) for name in OURS if name not in here.versions)
+    yield from (Check("fails", name, "not installed", install_command()) for name in OURS if name not in here.versions)
     if missing := ", ".join(name for name in REQUIRES if name not in here.versions):
-        fix = "pip install '/path/to/baldro_ext[framework]'"
-        yield Check("fails", "open-unlearning's packages", f"not installed: {missing}", fix)
+        yield Check("fails", "open-unlearning's packages", f"not installed: {missing}", install_command("framework"))
     yield from _checkouts(here)
     yield from _devices(here)
     transformers = here.versions.get("transformers", "")
@@ -123,7 +122,7 @@ def _checkouts(here: Environment) -> Iterator[Check]:
     elif here.plugin:
         yield Check("ok", "Hydra plugin", "active: trainer=BalDRO_DV is found")
     else:
-        fix = f"{_INSTALL} in the environment that runs src/train.py"
+        fix = f"{install_command()} in the environment that runs src/train.py"
         yield Check("fails", "Hydra plugin", "not active: trainer=BalDRO_DV is not found", fix)
     if usable := [name for name, problem in here.others.items() if not problem]:
         yield Check("ok", "from other packages", ", ".join(usable))

@@ -25,7 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, PretrainedConfig
 
 from baldro_ext import compat, logprobs, suggest
-from baldro_ext.errors import BaldroError
+from baldro_ext.errors import BaldroError, install_command
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.methods import make_trainer
 from baldro_ext.tools.commands import choices
@@ -96,7 +96,9 @@ class Setting:
         try:
             from peft import LoraConfig, get_peft_model
         except ImportError:
-            raise MemoryInputError("--lora needs the package peft, which is missing: pip install peft") from None
+            raise MemoryInputError(
+                f"--lora needs the package peft, which is missing: {install_command('peft')}"
+            ) from None
         if self.four_bit:  # what peft's prepare_model_for_kbit_training does to all other weights
             quantized = {id(p) for p in _four_bit_weights(model)}
             for parameter in model.parameters():

