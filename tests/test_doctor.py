@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.doctor import GPU_ONLY, OURS, Environment, inspect_environment, run_checks
-from baldro_ext.tools.framework import GENERATIONS, REQUIRES
+from baldro_ext.tools.framework import GENERATIONS, REQUIRES, FrameworkError, made_for
 
 HEALTHY = Environment(
     python="3.12.1",
@@ -35,6 +35,18 @@ def with_versions(**changed: str) -> dict[str, Any]:
 
 def without(name: str) -> dict[str, Any]:
     return {"versions": {other: version for other, version in HEALTHY.versions.items() if other != name}}
+
+
+@pytest.mark.parametrize("version", ["4.45.9", "4.46.0", "4.51.0", "5.5.0.dev0", "5.50.4"])
+def test_the_doctor_calls_a_checkout_fit_where_the_commands_use_it(version: str) -> None:
+    try:
+        used = made_for(version).name
+    except FrameworkError:
+        used = ""
+    for gen in GENERATIONS.values():
+        here = dataclasses.replace(HEALTHY, checkout=gen.commit, **with_versions(transformers=version))
+        (check,) = (check for check in run_checks(here) if check.subject == "checkout here")
+        assert check.level == ("ok" if gen.name == used else "fails")
 
 
 def test_a_healthy_environment_needs_no_fix() -> None:

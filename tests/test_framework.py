@@ -123,7 +123,7 @@ def test_unknown_name_lists_the_names_and_the_closest(name: str, closest: str) -
 
 
 def test_generation_for_a_version_of_transformers() -> None:
-    assert made_for("4.51.3") is GENERATIONS["G2"]
+    assert made_for("4.51.3") is made_for("4.51.0") is GENERATIONS["G2"]
     with pytest.raises(FrameworkError, match=r"4\.50\.0.* 4\.45\.1 \(G1\), 4\.51\.3 \(G2\), 5\.5\.4 \(G3\)"):
         made_for("4.50.0")
 

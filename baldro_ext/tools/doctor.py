@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from packaging.version import Version
+
 from baldro_ext.errors import install_command
 from baldro_ext.registry import ExtensionError
 from baldro_ext.tools.fairness import unfair_accumulation
-from baldro_ext.tools.framework import GENERATIONS, REQUIRES, Generation, installed, location, state
+from baldro_ext.tools.framework import GENERATIONS, REQUIRES, fits, installed, location, state
 from baldro_ext.tools.git import head
 
 OURS = ("baldro-ext", "torch", "transformers", "accelerate", "hydra-core")
@@ -67,7 +69,7 @@ def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environm
     versions = {name: version for name in (*OURS, *REQUIRES, *GPU_ONLY) if (version := installed(name))}
     has_git = shutil.which("git") is not None
     cached = [gen for gen in GENERATIONS.values() if has_git and state(gen) == "installed"]
-    askable, commit = [location(gen) for gen in cached if _fits(gen, versions)], None
+    askable, commit = [location(gen) for gen in cached if fits(gen, versions.get("transformers"))], None
     if (folder / "src" / "train.py").is_file() and (folder / "configs" / "train.yaml").is_file():
         askable, commit = [folder], (head((folder / "src").resolve().parent) if has_git else None) or "unknown"
     notify("Importing torch, to see which GPUs it finds")
@@ -89,8 +91,8 @@ def run_checks(here: Environment) -> Iterator[Check]:
         yield Check("fails", "open-unlearning's packages", f"not installed: {missing}", install_command("framework"))
     yield from _checkouts(here)
     yield from _devices(here)
-    transformers = here.versions.get("transformers", "")
-    if _series(transformers) == (4, 45) and _series(here.versions.get("torch", "")) >= (2, 6):
+    transformers = here.versions.get("transformers")
+    if _series(transformers) == (4, 45) and _series(here.versions.get("torch")) >= (2, 6):
         problem = "with torch 2.6 and later, the framework's own trainers cannot resume (UnpicklingError); BalDRO's can"
         yield Check("note", "resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
     if transformers and (unfair := unfair_accumulation("NPO", 2, transformers)):
@@ -106,7 +108,7 @@ def _checkouts(here: Environment) -> Iterator[Check]:
         yield Check("note", "cached checkouts", "none", "baldro framework install")
 
     gen = next((gen for gen in GENERATIONS.values() if gen.commit == here.checkout), None)
-    if gen and _fits(gen, here.versions):
+    if gen and fits(gen, here.versions.get("transformers")):
         yield Check("ok", "checkout here", f"open-unlearning {gen.name} ({gen.commit[:7]})")
     elif gen:
         problem = f"open-unlearning {gen.name} needs transformers {gen.transformers}"
@@ -143,13 +145,9 @@ def _devices(here: Environment) -> Iterator[Check]:
         yield Check("note", "several processes", "torch rejects the framework's ddp_find_unused_parameters: None", fix)
 
 
-def _series(version: str) -> tuple[int, ...]:
+def _series(version: str | None) -> tuple[int, ...]:
     """Return major and minor of a version; empty for none."""
-    return tuple(int(part) for part in version.split(".")[:2]) if version else ()
-
-
-def _fits(gen: Generation, versions: Mapping[str, str]) -> bool:
-    return _series(gen.transformers) == _series(versions.get("transformers", ""))
+    return Version(version).release[:2] if version else ()
 
 
 def _seen_by_torch() -> tuple[tuple[str, ...], dict[str, str]]:

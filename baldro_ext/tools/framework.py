@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from packaging.version import Version
 from platformdirs import user_cache_path
 
 from baldro_ext import suggest
@@ -83,15 +84,20 @@ def generation(name: str) -> Generation:
     raise FrameworkMissingError(f"unknown framework generation {name!r}: {suggest.known(name, GENERATIONS)}")
 
 
+def fits(gen: Generation, transformers: str | None) -> bool:
+    """Whether a generation is made for a version of transformers: the same minor release; patches only mend it."""
+    return transformers is not None and Version(transformers).release[:2] == Version(gen.transformers).release[:2]
+
+
 def made_for(transformers: str | None = None) -> Generation:
-    """Return the generation that pins a version of transformers (default: the installed), or raise FrameworkError."""
-    transformers = transformers or installed("transformers") or "none"
+    """Return the generation that fits a version of transformers (default: the installed), or raise FrameworkError."""
+    transformers = transformers or installed("transformers")
     for gen in GENERATIONS.values():
-        if gen.transformers == transformers:
+        if fits(gen, transformers):
             return gen
     pinned = ", ".join(f"{gen.transformers} ({gen.name})" for gen in GENERATIONS.values())
     raise FrameworkError(
-        f"no generation of open-unlearning was tested with transformers {transformers}: install one of {pinned}"
+        f"no generation of open-unlearning is made for transformers {transformers}: install one of {pinned}"
     )
 
 
