@@ -48,6 +48,13 @@ def test_a_run_is_found_by_any_of_its_folders(workspace: Workspace, argument: st
     assert found == [(workspace.unlearn / "mine", evaluation)]
 
 
+@pytest.mark.parametrize("name", ["mine[1]", "mine?", "*"])
+def test_a_folder_may_have_a_name_that_looks_like_a_pattern(workspace: Workspace, name: str) -> None:
+    evaluation = workspace.run(name)
+    workspace.run("mine1", "BalDRO_DV")
+    assert find_runs([str(evaluation)]) == [(workspace.unlearn / name, evaluation)]
+
+
 @pytest.mark.parametrize("moved_to", ["saves/eval/again", "saves/unlearn/mine/evals"])
 def test_an_evaluation_elsewhere_is_found_by_the_model_it_loaded(workspace: Workspace, moved_to: str) -> None:
     shutil.move(workspace.run("mine"), workspace.folder / moved_to)

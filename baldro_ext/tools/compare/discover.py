@@ -83,7 +83,8 @@ def _only(training: Path, evaluations: Sequence[Path]) -> Path | None:
 
 
 def _results(argument: str) -> list[Path]:
-    paths = sorted(glob.glob(os.path.expanduser(argument), recursive=True))
+    name = os.path.expanduser(argument)
+    paths = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
     if not paths:
         raise NothingToCompareError(f"{argument} does not exist: name folders of runs, such as saves/unlearn/NPO")
     results = [result for path in paths for result in _below(Path(os.path.abspath(path)))]
