@@ -108,6 +108,12 @@ def test_more_seeds_and_methods_later_run_only_what_is_new(runner: Runner) -> No
     assert calls(runner)[2:4] == ["unlearn BalDRO_G_seed0", "eval BalDRO_G_seed0"]
 
 
+def test_what_was_done_before_is_not_left(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    _, said = run(runner, study("BalDRO_G", "NPO"))
+    assert [line.partition("; ")[2].partition(" left")[0] for line in said] == ["", "", "1", ""]
+
+
 def test_a_grid_of_learning_rates_goes_on_with_more_of_them(
     runner: Runner, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,8 +235,11 @@ def test_a_model_that_is_still_to_be_relearned_is_trained_again_if_it_was_delete
     runner.forget(relearning.commands[0])
     runner.forget(relearning.commands[1])
     shutil.rmtree(runner.folder / "saves/unlearn")
+    assert len(lines(what, runner)) == 4
     run(runner, what)
     assert calls(runner)[4:] == calls(runner)[:4]
+    runner.forget(one(what, 0))
+    assert len(lines(what, runner)) == 4, "what is made of a model that is trained again, too"
 
 
 def test_what_cannot_be_trained_is_not_relearned(runner: Runner) -> None:

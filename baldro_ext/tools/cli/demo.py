@@ -57,7 +57,7 @@ def demo(
     typer.echo("2/2  Unlearning those four, two commands at a time")
     # One thread each: two such small models at a time are faster than one on two cores.
     runner = Runner(place, checkout, [{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}] * 2)
-    run.carry_out(study, runner, starts=False)
+    run.carry_out(study, runner)
     found = demo.evaluations(study, place)
     files.write(place, {"demo.png": demo.picture(found)})
     typer.echo(_RESULT.format(table=demo.table(found), folder=folder, program=program()))

@@ -111,11 +111,11 @@ def run(
         carry_out(study, runner, overwrite)
 
 
-def carry_out(study: Study, runner: Runner, overwrite: bool = False, starts: bool = True) -> None:
+def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     """Carry a study out as `execute` does; end the command with 1, and the reasons, where something failed."""
     from baldro_ext.tools.run.execute import execute
 
-    failures = execute(study, runner, typer.echo, overwrite, starts)
+    failures = execute(study, runner, typer.echo, overwrite)
     if failures:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
         raise typer.Exit(1)

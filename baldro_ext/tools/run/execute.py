@@ -19,44 +19,14 @@ from baldro_ext.tools.run.benchmarks import StudyError
 from baldro_ext.tools.run.study import Run, Study
 
 
-class _Progress:
-    """Says which command begins, and after each how many have ended and about how long the rest will take."""
-
-    def __init__(self, total: int, say: Callable[[str], None], starts: bool) -> None:
-        self._total, self._say, self._starts = total, say, starts
-        self._ended = self._ran = 0
-        self._started, self._lock = time.monotonic(), threading.Lock()
-
-    def begin(self, line: str) -> None:
-        """Say which command begins."""
-        if self._starts:
-            self._say(line)
-
-    def end(self, line: str, seconds: float | None = None) -> None:
-        """Count a command that has ended, or is not to run, and say how; `seconds` only of one that ran to its end."""
-        with self._lock:
-            self._ended += 1
-            if seconds is not None:
-                self._ran += 1
-                line += f": {seconds:.0f} s"
-            if (left := self._total - self._ended) and seconds is not None:
-                minutes = max(1, round(left * (time.monotonic() - self._started) / self._ran / 60))
-                hours = f"{minutes // 60} h " if minutes >= 60 else ""
-                line += f"; {left} left, about {hours}{minutes % 60} min"
-            self._say(f"[{self._ended}/{self._total}] {line}")
-
-
-def execute(
-    study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False, starts: bool = True
-) -> list[str]:
+def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite: bool = False) -> list[str]:
     """Run what is not done yet, and return a message for each command that failed.
 
     Args:
         study: What to do.
         runner: Says where, and how many commands run at a time.
-        say: Receives a line when a command has ended.
+        say: Receives a line when a command begins, with its log, and when it has ended.
         overwrite: Whether to replace results that other commands made.
-        starts: Whether to say when a command begins, too, and where its log is.
 
     Raises:
         StudyError: There is no such trainer, or another name is unknown to the framework.
@@ -65,17 +35,17 @@ def execute(
         OSError: The folder cannot be used.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
     """
-    everything = _checked_runs(study, runner)
+    _check_names(study, runner)
     with runner.alone():
+        execution = _Execution(study, runner, say)
         if not overwrite:
-            _check_free(everything, runner)
-        progress = _Progress(sum(len(run.commands) for run in everything), say, starts)
-        if study.retain and (failures := _carry_out(study, study.retain, runner, progress)):
+            _check_free([*execution.pending], runner)
+        execution.say_what_is_done()
+        if study.retain and (failures := execution.carry_out(study.retain)):
             raise RunError(failures[0])
         with ThreadPoolExecutor(runner.jobs) as pool:
             try:
-                failed = pool.map(lambda run: _carry_out(study, run, runner, progress), study.runs)
-                return [failure for failures in failed for failure in failures]
+                return [failure for failures in pool.map(execution.carry_out, study.runs) for failure in failures]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 runner.stop()
@@ -84,12 +54,12 @@ def execute(
 
 def lines(study: Study, runner: Runner) -> list[str]:
     """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
-    everything = _checked_runs(study, runner)
-    return [command.line(runner.checkout) for run in everything for command in _pending(run, runner)]
+    _check_names(study, runner)
+    return [command.line(runner.checkout) for left in _pending(study, runner).values() for command in left]
 
 
-def _checked_runs(study: Study, runner: Runner) -> list[Run]:
-    """Return all runs of a study, in order; refuse names that no configuration or file has, as the framework would."""
+def _check_names(study: Study, runner: Runner) -> None:
+    """Refuse names that no configuration or file has, as the framework would."""
     metrics = f"eval/{study.benchmark.suite}_metrics"
     asked = [("trainer", "trainer", method.trainer) for method in study.methods]
     asked += [("--metrics", metrics, name) for name in study.metrics]
@@ -106,10 +76,20 @@ def _checked_runs(study: Study, runner: Runner) -> list[Run]:
             raise StudyError(f"{what}: {name!r} is unknown: {suggest.known(last, known)}")
     if study.retain_logs and not (runner.folder / study.retain_logs).is_file():
         raise StudyError(f"--retain-logs: there is no file {study.retain_logs} in {runner.folder}")
-    return [one for run in (study.retain, *study.runs) if run for one in (run, run.relearning) if one]
 
 
-def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
+def _pending(study: Study, runner: Runner) -> dict[Run, tuple[Command, ...]]:
+    """Return what is left to do of each run of a study, in order."""
+    pending: dict[Run, tuple[Command, ...]] = {}
+    for run in (study.retain, *study.runs):
+        if run:
+            pending[run] = _left(run, runner)
+        if run and (again := run.relearning):
+            pending[again] = again.commands if run.training in pending[run] else _left(again, runner)
+    return pending
+
+
+def _left(run: Run, runner: Runner) -> tuple[Command, ...]:
     """Return what is left to do of a run, in order.
 
     A model that was evaluated and then deleted, as large ones are, is not trained again.
@@ -117,7 +97,7 @@ def _pending(run: Run, runner: Runner) -> tuple[Command, ...]:
     left = tuple(evaluation for evaluation in run.evaluations if not runner.is_done(evaluation))
     if run.training is None or runner.is_done(run.training):
         return left
-    is_needed = left or (run.relearning and run.relearning.training in _pending(run.relearning, runner))
+    is_needed = left or (run.relearning and run.relearning.training in _left(run.relearning, runner))
     return run.commands if is_needed or not runner.has_succeeded(run.training) else ()
 
 
@@ -133,31 +113,58 @@ def _check_free(runs: list[Run], runner: Runner) -> None:
         )
 
 
-def _carry_out(study: Study, run: Run, runner: Runner, progress: _Progress, has_model: bool = True) -> list[str]:
-    left = _pending(run, runner)
-    if left:
-        record.file(run, runner).unlink(missing_ok=True)
-    if run.training in left:
-        for later in (*run.evaluations, *(run.relearning.commands if run.relearning else ())):
-            runner.forget(later)
-    failures: list[str] = []
-    for command in run.commands:
-        if command not in left:
-            progress.end(f"{command.name}: done before")
-        elif not has_model or (failures and run.training in left):
-            progress.end(f"{command.name}: left out, because there is no model")
-        elif not runner.stopped.is_set():
-            log = shlex.quote(str(runner.log(command)))
-            progress.begin(f"{command.name}, log: {log}")
-            try:
-                progress.end(command.name, runner.run(command))
-            except RunError as error:
-                if not runner.stopped.is_set():
-                    progress.end(f"{command.name}: FAILED, see {log}")
-                    failures.append(str(error))
-    if has_model and not failures and not runner.stopped.is_set() and not record.file(run, runner).exists():
-        record.write(study, run, runner)
-    if run.relearning and not runner.stopped.is_set():
-        made = run.training not in left or (run.training and runner.is_done(run.training))
-        failures += _carry_out(study, run.relearning, runner, progress, bool(made))
-    return failures
+class _Execution:
+    """Carries runs out, and says after each command how many have ended and about how long the rest will take."""
+
+    def __init__(self, study: Study, runner: Runner, say: Callable[[str], None]) -> None:
+        self.pending = _pending(study, runner)
+        self._study, self._runner, self._say = study, runner, say
+        self._total, self._ended, self._ran = sum(len(run.commands) for run in self.pending), 0, 0
+        self._started, self._lock = time.monotonic(), threading.Lock()
+
+    def say_what_is_done(self) -> None:
+        """Count the commands that are not to run again."""
+        for run, left in self.pending.items():
+            for command in run.commands:
+                if command not in left:
+                    self._end(f"{command.name}: done before")
+
+    def carry_out(self, run: Run, has_model: bool = True) -> list[str]:
+        """Run what is left of a run, write its record, and go on with its relearning; return what failed."""
+        runner, left, failures = self._runner, self.pending[run], list[str]()
+        if left:
+            record.file(run, runner).unlink(missing_ok=True)
+        if run.training in left:
+            for later in (*run.evaluations, *(run.relearning.commands if run.relearning else ())):
+                runner.forget(later)
+        for command in left:
+            if not has_model or (failures and run.training in left):
+                self._end(f"{command.name}: left out, because there is no model")
+            elif not runner.stopped.is_set():
+                log = shlex.quote(str(runner.log(command)))
+                self._say(f"{command.name}, log: {log}")
+                try:
+                    self._end(command.name, runner.run(command))
+                except RunError as error:
+                    if not runner.stopped.is_set():
+                        self._end(f"{command.name}: FAILED, see {log}")
+                        failures.append(str(error))
+        if has_model and not failures and not runner.stopped.is_set() and not record.file(run, runner).exists():
+            record.write(self._study, run, runner)
+        if run.relearning and not runner.stopped.is_set():
+            made = run.training not in left or (run.training and runner.is_done(run.training))
+            failures += self.carry_out(run.relearning, bool(made))
+        return failures
+
+    def _end(self, line: str, seconds: float | None = None) -> None:
+        """Count a command that has ended, or is not to run, and say how; `seconds` only of one that ran to its end."""
+        with self._lock:
+            self._ended += 1
+            if seconds is not None:
+                self._ran += 1
+                line += f": {seconds:.0f} s"
+            if (left := self._total - self._ended) and seconds is not None:
+                minutes = max(1, round(left * (time.monotonic() - self._started) / self._ran / 60))
+                hours = f"{minutes // 60} h " if minutes >= 60 else ""
+                line += f"; {left} left, about {hours}{minutes % 60} min"
+            self._say(f"[{self._ended}/{self._total}] {line}")
