@@ -341,6 +341,7 @@ def test_the_command_ends_with_1_and_a_table_of_failures(runner: Runner, checkou
         ["NPO:x"],
         ["NPO", "--seeds", "a"],
         ["NPO", "--seeds", "-1"],
+        *(["NPO", "--seeds", "9" * digits] for digits in (400, 5000)),
         ["NPO:trainer.args.seed=1", "--seeds", "0,1"],
         ["NPO", "--learning-rates", "1e-4", "--set", "trainer.args.learning_rate=1e-5"],
         ["NPO", "--learning-rates", "1e-4,1e-4"],

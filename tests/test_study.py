@@ -70,7 +70,7 @@ def test_a_method_is_trained_with_each_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("rates", "text", "common", "named"),
     [
-        *((("1e-4", wrong), "NPO", (), repr(wrong)) for wrong in ("0", "0e5", "-1", "nan", "1e+4", "1_0", "high")),
+        *((("1e-4", wrong), "NPO", (), repr(wrong)) for wrong in ("0", "0e5", "1e999", "-1", "nan", "1e+4", "1_0", "high")),
         (("1e-4",), "NPO:trainer.args.learning_rate=1", (), "'trainer.args.learning_rate=1'"),
         (("1e-4",), "NPO", ("++trainer.args.learning_rate=1",), "'++trainer.args.learning_rate=1'"),
     ],

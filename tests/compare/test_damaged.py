@@ -103,21 +103,23 @@ def unprivileged() -> Iterator[None]:
             os.seteuid(0)
 
 
-def check(folder: Path, file: str, named: str = "") -> None:
-    """One message with the file and a remedy, and exit code 1."""
+def check(folder: Path, file: str, named: str = "") -> str:
+    """One message with the file and a remedy, and exit code 1; return it."""
     code, output, error = result(folder)
     assert code == 1, (code, output, error)
     assert error.startswith("Error: ")
     assert (named or str(folder / FILES[file])) in error
     assert "eave this run out" in error
     assert output == ""
+    return error
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
 @pytest.mark.parametrize("file", FILES)
 def test_other_content_is_told(work: Path, file: str, kind: str) -> None:
     (work / FILES[file]).write_bytes(WRITTEN[kind])
-    check(work, file)
+    remedy = "evaluate again" in check(work, file)
+    assert remedy == (file in ("checkpoint", "samples", "summary", "general"))
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -86,6 +86,6 @@ def numbers(text: str, option: str, kind: type[_Number] = int) -> tuple[_Number,
         if all(map(math.isfinite, found)):
             return found
         raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for an integer of hundreds of digits
         what, example = ("whole numbers", "0,1,2") if kind is int else ("numbers", "0.4,0.5")
         raise typer.BadParameter(f"{text!r} is not a list of {what}; use {example}", param_hint=option) from None

@@ -28,7 +28,8 @@ def number(value: float | None) -> str:
         return f"< {_SMALLEST_LOG10:.0f}"
     if value == 0:
         return "0"
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
+    whole = 999.5 <= abs(value) < 999_999.5  # by what is left of the decimal point after rounding
+    return f"{value:.0f}" if whole else f"{value:#.3g}".rstrip(".")
 
 
 def mean_and_spread(mean: float, spread: Sequence[float], n: int, seeds: int) -> str:

@@ -67,7 +67,7 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     methods, labels = by_grid(comparison.methods), {method.label: method.grid for method in comparison.methods}
     pairs, alone = baselines(methods, labels.get(baseline, baseline))
     first = next((it for it in pairs.values() if it in set(points["method"])), points["method"].iloc[0])
-    levels = sorted(set(levels)) or _round_levels(points, first)
+    levels = sorted({float(f"{it:g}") for it in levels}) or _round_levels(points, first)  # as they are shown
     name, words = (kept.title(comparison.worst_share, it).rpartition(" ")[0] for it in ("", kept.words))
     metrics = [Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels]
     rows = [

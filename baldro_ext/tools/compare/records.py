@@ -33,9 +33,10 @@ def read_json(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"{reprlib.repr(content)} where a mapping belongs")
     except (ValueError, RecursionError) as error:  # json's own error tells line and column
+        again = "evaluate again with eval.tofu.overwrite=true or eval.muse.overwrite=true, or "
         raise BrokenFileError(
             f"{path} is not valid JSON ({error}), probably because the job was stopped while writing it: "
-            "evaluate again with eval.tofu.overwrite=true or eval.muse.overwrite=true, or leave this run out"
+            f"{again if path.stem.endswith(('_EVAL', '_SUMMARY')) else ''}leave this run out"
         ) from None
     return content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import dataclass, replace
@@ -59,7 +60,7 @@ class Method:
         Raises:
             StudyError: A rate is no positive decimal number, or it is set by an override, of all trainings or its own.
         """
-        if wrong := [it for it in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", it) and float(it))]:
+        if wrong := [it for it in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", it) and 0 < float(it) < math.inf)]:
             raise StudyError(f"--learning-rates: {wrong[0]!r} is not a learning rate: use decimals, as in 1e-4,2e-4")
         twice = [it for it in (*common, *self.overrides) if it.lstrip("+~").partition("=")[0] == _RATE]
         if rates and twice:
