@@ -1,4 +1,4 @@
-"""Base class of errors whose message is meant for the user, and the remedy for a missing package."""
+"""Errors whose message is meant for the user, by exit code, and the remedy for a missing package."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ class BaldroError(RuntimeError):
 
     exit_code: ClassVar[int] = 1
     """Exit code of a command that fails with this error; `baldro_ext.tools.cli` lists their meanings."""
+
+
+class UsageError(BaldroError):
+    """What was asked for does not exist or has no meaning."""
+
+    exit_code = 2
+
+
+class UnreachableError(BaldroError):
+    """What has to be fetched cannot be reached, or is not the pinned one."""
+
+    exit_code = 3
+
+
+class RefusedError(BaldroError):
+    """Somebody else's files would be replaced, or what does not belong together would be compared."""
+
+    exit_code = 4
 
 
 def install_command(extra: str = "") -> str:

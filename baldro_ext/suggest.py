@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from baldro_ext.errors import UsageError
+
+
+def chosen(name: str, options: Iterable[str], what: str) -> str:
+    """Return a name that is one of the options; a UsageError says what else there is and what was probably meant."""
+    names = list(options)
+    if name not in names:
+        raise UsageError(f"{what} {name!r} is unknown: {known(name, names)}")
+    return name
+
 
 def known(name: str, options: Iterable[str]) -> str:
     """Return `did you mean B? There are A, B, C`, with the question only if an option is close to the name."""

@@ -17,7 +17,7 @@ METHOD = sorted(path for path in PACKAGE.rglob("*.py") if not path.is_relative_t
 
 MAY_IMPORT = {
     "errors": set(),
-    "suggest": set(),
+    "suggest": {"errors"},
     "balance": set(),
     "registry": {"errors"},
     "weightings": {"registry"},

@@ -60,7 +60,7 @@ def test_a_value_that_an_option_does_not_have_is_refused(option: str, value: str
     command, name = option.split()
     result = run(app, [command, name, value, *(["--model", "tiny"] if command == "memory" else [])])
     assert (result.exit_code, type(result.exception)) == (2, SystemExit), result.output
-    assert f"'{name}'" in result.stderr or f"{name}:" in result.stderr
+    assert name in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

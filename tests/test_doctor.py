@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from baldro_ext.errors import BaldroError
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.doctor import GPU_ONLY, OURS, Environment, inspect_environment, run_checks
-from baldro_ext.tools.framework import GENERATIONS, REQUIRES, FrameworkError, made_for
+from baldro_ext.tools.framework import GENERATIONS, REQUIRES, made_for
 
 HEALTHY = Environment(
     python="3.12.1",
@@ -41,7 +42,7 @@ def without(name: str) -> dict[str, Any]:
 def test_the_doctor_calls_a_checkout_fit_where_the_commands_use_it(version: str) -> None:
     try:
         used = made_for(version).name
-    except FrameworkError:
+    except BaldroError:
         used = ""
     for gen in GENERATIONS.values():
         here = dataclasses.replace(HEALTHY, checkout=gen.commit, **with_versions(transformers=version))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.tools.files import MANIFEST, NotOursError, explained, is_made, mark_made, replace, write
+from baldro_ext.errors import RefusedError
+from baldro_ext.tools.files import MANIFEST, explained, is_made, mark_made, replace, write
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -36,7 +37,7 @@ def test_what_is_not_ours_is_left_and_nothing_is_written(tmp_path: Path, way: st
     else:
         (tmp_path / "b.txt").write_bytes(b"mine")
     before = contents(tmp_path)
-    with pytest.raises(NotOursError, match=r"b\.txt"):
+    with pytest.raises(RefusedError, match=r"b\.txt"):
         write(tmp_path, {"a.txt": b"new", "b.txt": b"new"})
     assert contents(tmp_path) == before
 

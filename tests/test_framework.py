@@ -15,15 +15,14 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from baldro_ext.errors import BaldroError, RefusedError, UnreachableError, UsageError
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.framework import (
     GENERATIONS,
     PRIMARY,
-    FrameworkError,
-    FrameworkMissingError,
+    CheckoutMissingError,
     Generation,
-    SourceError,
+    check_packages,
     checkout,
     generation,
     install,
@@ -31,7 +30,6 @@ from baldro_ext.tools.framework import (
     made_for,
     state,
 )
-from baldro_ext.tools.git import GitError
 
 ROOT = Path(__file__).parents[1]
 INSTALL = """
@@ -118,14 +116,20 @@ def test_name_is_found_in_any_case(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "closest"), [("g22", "did you mean G2. There"), ("main", "there")])
 def test_unknown_name_lists_the_names_and_the_closest(name: str, closest: str) -> None:
-    with pytest.raises(FrameworkMissingError, match=f"'{name}': {closest} are G1, G2, G3$"):
+    with pytest.raises(UsageError, match=f"'{name.upper()}' is unknown: {closest} are G1, G2, G3$"):
         generation(name)
 
 
 def test_generation_for_a_version_of_transformers() -> None:
     assert made_for("4.51.3") is made_for("4.51.0") is GENERATIONS["G2"]
-    with pytest.raises(FrameworkError, match=r"4\.50\.0.* 4\.45\.1 \(G1\), 4\.51\.3 \(G2\), 5\.5\.4 \(G3\)"):
+    with pytest.raises(BaldroError, match=r"4\.50\.0.* 4\.45\.1 \(G1\), 4\.51\.3 \(G2\), 5\.5\.4 \(G3\)"):
         made_for("4.50.0")
+
+
+def test_packages_that_a_checkout_needs_are_named() -> None:
+    check_packages()
+    with pytest.raises(BaldroError, match=r"needs no-such-package: .*\[framework\]"):
+        check_packages(("scipy", "no-such-package"))
 
 
 @pytest.mark.parametrize("kind", ["clone", "bare", "url", "relative path"])
@@ -180,7 +184,7 @@ def test_bad_source_is_named_with_what_to_do(fault: str, gen: Generation, tmp_pa
         other.mkdir()
         git(other, "init", "--quiet")
         git(other, "commit", "--quiet", "--allow-empty", "--message", "another project")
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         install(gen, str(other))
     for part in (gen.commit, f"from {other}\n", "git says: fatal: ", "OPEN_UNLEARNING_REPO=", "framework install T1"):
         assert part in str(caught.value)
@@ -189,7 +193,7 @@ def test_bad_source_is_named_with_what_to_do(fault: str, gen: Generation, tmp_pa
 
 def test_password_in_the_source_is_not_printed(gen: Generation) -> None:
     said: list[str] = []
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         install(gen, "http://me:secret@127.0.0.1:1/repo", notify=said.append)
     assert "http://127.0.0.1:1/repo" in str(caught.value)
     assert "secret" not in str(caught.value) + "".join(said)
@@ -264,9 +268,9 @@ def test_changed_checkout_is_refused_and_kept(
     before = snapshot(path)
     assert state(gen).startswith("modified (")
     assert named in state(gen)
-    with pytest.raises(NotOursError, match=rf"{named}.*\n.*mv (?s:.*)baldro framework install T1"):
+    with pytest.raises(RefusedError, match=rf"{named}.*\n.*mv (?s:.*)baldro framework install T1"):
         install(gen, str(source))
-    with pytest.raises(NotOursError, match=named):
+    with pytest.raises(RefusedError, match=named):
         checkout(gen)
     assert snapshot(path) == before
 
@@ -280,13 +284,13 @@ def test_untracked_files_are_results_of_runs_not_modifications(gen: Generation, 
 
 def test_missing_git_is_said(gen: Generation, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(GitError, match="PATH: install it"):
+    with pytest.raises(BaldroError, match="PATH: install it"):
         install(gen, str(source))
 
 
 def test_cache_that_cannot_be_written_is_said(gen: Generation, source: Path, cache: Path) -> None:
     cache.write_text("a file, not a folder")
-    with pytest.raises(FrameworkError, match=rf"{cache}.*\n.*BALDRO_CACHE"):
+    with pytest.raises(BaldroError, match=rf"{cache}.*\n.*BALDRO_CACHE"):
         install(gen, str(source))
 
 
@@ -308,7 +312,7 @@ def test_install_prints_one_aligned_line_per_generation(gen: Generation, source:
 def test_install_of_an_unknown_generation_suggests_the_closest_and_installs_none(gen: Generation, source: Path) -> None:
     result = run(app, ["framework", "install", "T1", "T11"], env={"OPEN_UNLEARNING_REPO": str(source)})
     assert result.exit_code == 2
-    assert "'T11': did you mean T1? There are T1, T2" in result.stderr
+    assert "'T11' is unknown: did you mean T1? There are T1, T2" in result.stderr
     assert not location(gen).exists()
 
 
@@ -342,7 +346,7 @@ def test_path_of_no_usable_checkout_says_what_to_do(status: str, code: int, gen:
 
 
 def test_missing_checkout_says_how_to_install_it() -> None:
-    with pytest.raises(FrameworkMissingError, match=r"G2(?s:.*)OPEN_UNLEARNING_REPO=.*baldro framework install G2"):
+    with pytest.raises(CheckoutMissingError, match=r"G2(?s:.*)OPEN_UNLEARNING_REPO=.*baldro framework install G2"):
         checkout(GENERATIONS["G2"])
 
 

@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from baldro_ext import encode_answers
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.workspace import make_tofu, read_rows
 from baldro_ext.tools.workspace.model import make_model
-from baldro_ext.tools.workspace.tofu import NoTextError, copy_tofu
+from baldro_ext.tools.workspace.tofu import copy_tofu
 
 gguf = pytest.importorskip("gguf")
 pretrained = pytest.importorskip("baldro_ext.tools.workspace.pretrained")
@@ -135,7 +135,7 @@ def test_the_lesson_is_the_split_and_is_learnt_once(tmp_path: Path) -> None:
     written = (taught / "model.safetensors").stat().st_mtime_ns
     assert pretrained.teach(tmp_path, "target", base, "full") == taught
     assert (taught / "model.safetensors").stat().st_mtime_ns == written
-    with pytest.raises(NotOursError):
+    with pytest.raises(RefusedError):
         pretrained.teach(tmp_path, "target", base, "retain90")
     before, after = (AutoModelForCausalLM.from_pretrained(place) for place in (base, taught))
     assert not torch.equal(before.lm_head.weight, after.lm_head.weight)
@@ -152,10 +152,10 @@ def test_a_text_is_copied_with_fewer_rows_to_retain(tmp_path: Path) -> None:
     assert [row["question"] for row in read_rows(folder, "retain_perturbed")] == [row["question"] for row in retained]
     assert read_rows(folder, "forget10_perturbed") == read_rows(text, "forget10_perturbed")
     (folder / "models").mkdir()
-    with pytest.raises(NotOursError, match=r"retain90\.json"):
+    with pytest.raises(RefusedError, match=r"retain90\.json"):
         copy_tofu(text, folder, retain_rows=4)
     assert len(read_rows(folder, "retain90")) == 3, "models that were taught these rows keep them"
-    with pytest.raises(NoTextError, match=r"full\.json"):
+    with pytest.raises(UsageError, match=r"full\.json"):
         copy_tofu(tmp_path, folder)
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.commands import Command, RunError, Runner
-from baldro_ext.tools.files import NotOursError
-from baldro_ext.tools.run import Method, Study, StudyError
+from baldro_ext.tools.run import Method, Study
 from baldro_ext.tools.run.execute import execute, lines
 
 from .kill_runs import alive, trial
@@ -152,7 +152,7 @@ def one(what: Study, index: int) -> Command:
 def test_results_of_another_command_are_refused_until_told_to_replace_them(runner: Runner) -> None:
     run(runner, study("NPO"))
     other = study("NPO", common=("trainer.args.learning_rate=1",))
-    with pytest.raises(NotOursError, match=r"saves/unlearn/NPO_seed0/training_args\.bin") as error:
+    with pytest.raises(RefusedError, match=r"saves/unlearn/NPO_seed0/training_args\.bin") as error:
         run(runner, other)
     assert error.value.exit_code == 4
     assert len(calls(runner)) == 2
@@ -175,7 +175,7 @@ def test_a_file_of_ones_own_is_not_replaced_and_nothing_is_written_beside_it(run
     file = runner.folder / mine
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    with pytest.raises(NotOursError, match=mine if "logs" in mine else "saves/"):
+    with pytest.raises(RefusedError, match=mine if "logs" in mine else "saves/"):
         run(runner, study("NPO"))
     assert not calls(runner)
     assert file.read_text() == "mine"
@@ -268,7 +268,7 @@ def test_a_retain_evaluation_of_ones_own_is_kept_and_used_by_its_name(runner: Ru
     mine = runner.folder / "saves/eval/retain90_forget10/TOFU_EVAL.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(NotOursError, match="--retain-logs"):
+    with pytest.raises(RefusedError, match="--retain-logs"):
         run(runner, study("NPO", retain_model="models/retain90"))
     run(runner, study("NPO", retain_logs="saves/eval/retain90_forget10/TOFU_EVAL.json"))
     assert mine.read_text() == "mine"
@@ -294,7 +294,7 @@ def test_seconds_that_contain_evaluations_are_not_given(runner: Runner) -> None:
 
 
 def test_an_unknown_trainer_is_answered_with_the_known_ones(runner: Runner) -> None:
-    with pytest.raises(StudyError, match=r"'BalDRO_DW' is unknown: did you mean BalDRO_DV\?.* NPO"):
+    with pytest.raises(UsageError, match=r"'BalDRO_DW' is unknown: did you mean BalDRO_DV\?.* NPO"):
         run(runner, study("BalDRO_DW"))
 
 
@@ -304,7 +304,7 @@ def test_a_second_call_at_the_same_time_is_refused(runner: Runner) -> None:
     first.start()
     while not calls(runner):
         time.sleep(0.02)
-    with pytest.raises(NotOursError, match="is at work in"):
+    with pytest.raises(RefusedError, match="is at work in"):
         run(runner, slow)
     runner.stop()
     first.join()
@@ -406,7 +406,7 @@ def test_a_command_that_outlives_its_call_keeps_the_next_one_out(runner: Runner,
     process.kill()
     process.wait()
     (left,) = alive(runner.folder)
-    with pytest.raises(NotOursError, match=f"unlearn slow_seed0: process {left}"):
+    with pytest.raises(RefusedError, match=f"unlearn slow_seed0: process {left}"):
         run(runner, study("slow=NPO:trainer.args.sleep=60"))
     os.kill(left, signal.SIGKILL)
     while alive(runner.folder):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from baldro_ext.errors import UsageError
 from baldro_ext.tools.commands import Command
-from baldro_ext.tools.run import Method, Run, Study, StudyError
+from baldro_ext.tools.run import Method, Run, Study
 
 RADIUS = "radius=BalDRO_DV:trainer.method_args.dv_beta=null trainer.method_args.dv_radius=0.5"
 STUDY = Study(
@@ -55,7 +56,7 @@ def test_a_method_is_a_trainer_with_overrides_and_a_label(text: str, method: Met
 
 @pytest.mark.parametrize("text", ["", ":a=1", "NPO:nothing", "NPO:'a=1", "a=b=NPO", "a/b=NPO", "=NPO", "two words=NPO"])
 def test_what_is_no_method_is_answered_with_one(text: str) -> None:
-    with pytest.raises(StudyError, match=r"DV5=BalDRO_DV:|DV_radius=BalDRO_DV:|quote them"):
+    with pytest.raises(UsageError, match=r"DV5=BalDRO_DV:|DV_radius=BalDRO_DV:|quote them"):
         Method.parse(text)
 
 
@@ -70,7 +71,10 @@ def test_a_method_is_trained_with_each_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("rates", "text", "common", "named"),
     [
-        *((("1e-4", wrong), "NPO", (), repr(wrong)) for wrong in ("0", "0e5", "1e999", "-1", "nan", "1e+4", "1_0", "high")),
+        *(
+            (("1e-4", wrong), "NPO", (), repr(wrong))
+            for wrong in ("0", "0e5", "1e999", "-1", "nan", "1e+4", "1_0", "high")
+        ),
         (("1e-4",), "NPO:trainer.args.learning_rate=1", (), "'trainer.args.learning_rate=1'"),
         (("1e-4",), "NPO", ("++trainer.args.learning_rate=1",), "'++trainer.args.learning_rate=1'"),
     ],
@@ -78,7 +82,7 @@ def test_a_method_is_trained_with_each_learning_rate() -> None:
 def test_a_grid_without_meaning_is_refused(
     rates: tuple[str, ...], text: str, common: tuple[str, ...], named: str
 ) -> None:
-    with pytest.raises(StudyError, match=re.escape(named)):
+    with pytest.raises(UsageError, match=re.escape(named)):
         Method.parse(text).at_rates(rates, common)
 
 
@@ -228,7 +232,7 @@ def test_the_frameworks_trainers_average_over_accumulation_steps_where_they_woul
 @pytest.mark.parametrize("where", ["methods", "common", "evaluation"])
 def test_an_override_of_what_names_a_result_is_refused(where: str, override: str) -> None:
     given = (Method("NPO", "NPO", (override,)),) if where == "methods" else (override,)
-    with pytest.raises(StudyError, match=re.escape(override)):
+    with pytest.raises(UsageError, match=re.escape(override)):
         replace(STUDY, **{where: given})  # type: ignore[arg-type]
 
 
@@ -253,7 +257,7 @@ def test_an_override_of_what_names_a_result_is_refused(where: str, override: str
     ],
 )
 def test_a_study_without_meaning_is_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(StudyError, match=message.replace("?", r"\?")):
+    with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         replace(STUDY, **change)  # type: ignore[arg-type]
 
 
@@ -265,5 +269,5 @@ def test_a_study_without_meaning_is_refused(change: dict[str, object], message: 
     ],
 )
 def test_a_split_that_the_benchmark_does_not_have_is_refused(experiment: str, split: str, message: str) -> None:
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(UsageError, match=message):
         replace(STUDY, experiment=experiment, split=split).runs  # noqa: B018

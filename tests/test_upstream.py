@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 from baldro_ext import losses, weightings
 from baldro_ext.config import Settings
+from baldro_ext.errors import RefusedError
 from baldro_ext.open_unlearning.registration import config_directory
 from baldro_ext.tools import framework as checkouts
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.upstream import BASE, NEW_FILES, PullRequest, RefusedError, insert_after
+from baldro_ext.tools.upstream import BASE, NEW_FILES, PullRequest, insert_after
 
 TRAINER = "src/trainer/unlearn/baldro.py"
 EDITED = {"README.md", "docs/links.md", "src/trainer/__init__.py"}

@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from baldro_ext import ForgetRetainCollator, encode_answers
+from baldro_ext.errors import RefusedError
 from baldro_ext.forward import AnswerForward
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.workspace import lay_out, make_tofu, read_rows, rows_to_memorise
 from baldro_ext.tools.workspace.layout import STAND_INS
 from baldro_ext.tools.workspace.memorise import Training
@@ -118,7 +118,7 @@ def test_what_is_missing_is_filled_in_and_what_was_edited_is_refused(tmp_path: P
     assert contents(tmp_path) == original
     full.unlink()
     refusals.write_text("mine")
-    with pytest.raises(NotOursError, match=refusals.name):
+    with pytest.raises(RefusedError, match=refusals.name):
         make_tofu(tmp_path)
     assert refusals.read_text() == "mine"
     assert not full.exists(), "nothing at all is written when something is refused"
@@ -256,13 +256,13 @@ def test_a_model_is_made_once_and_never_replaced(tmp_path: Path) -> None:
     (mine / "model.safetensors").write_bytes(b"weights that took a week")
     before = written(tmp_path)
     assert make_model(tmp_path, "mine") == mine
-    with pytest.raises(NotOursError, match="models/mine"):
+    with pytest.raises(RefusedError, match="models/mine"):
         make_model(tmp_path, "mine", seed=1)
-    with pytest.raises(NotOursError, match=r"models of other rows.*full\.json"):
+    with pytest.raises(RefusedError, match=r"models of other rows.*full\.json"):
         make_tofu(tmp_path, authors=9)
     assert written(tmp_path) == before
     (tmp_path / "models/yours").mkdir()
-    with pytest.raises(NotOursError, match="models/yours"):
+    with pytest.raises(RefusedError, match="models/yours"):
         make_model(tmp_path, "yours")
 
 
@@ -362,11 +362,11 @@ def test_scripts_of_ones_own_stay(copy: Path, checkout: Path, tmp_path: Path) ->
 
 
 def test_what_is_there_already_is_named_and_stays(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotOursError, match="Another seed"):
+    with pytest.raises(RefusedError, match="Another seed"):
         lay_out(copy, seed=1)
     (copy / STAND_IN).unlink()
     (copy / STAND_IN).symlink_to(tmp_path)
-    with pytest.raises(NotOursError, match=STAND_IN):
+    with pytest.raises(RefusedError, match=STAND_IN):
         lay_out(copy)
     assert (copy / STAND_IN).resolve() == tmp_path
 

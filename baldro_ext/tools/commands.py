@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from baldro_ext.errors import BaldroError
+from baldro_ext.errors import BaldroError, RefusedError
 from baldro_ext.open_unlearning.registration import config_directory
 from baldro_ext.registry import config_folders
 from baldro_ext.tools import files
-from baldro_ext.tools.files import NotOursError
 
 if sys.platform != "win32":
     import fcntl
@@ -118,7 +117,7 @@ class Runner:
         Commands inherit the lock, so one that outlives a killed runner keeps it. There is no lock on Windows.
 
         Raises:
-            NotOursError: Another one is at work, or a command of one that was killed.
+            RefusedError: Another one is at work, or a command of one that was killed.
         """
         place = self.folder / "logs" / ".baldro-run.lock"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +128,7 @@ class Runner:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     who = place.read_text(errors="replace")
-                    raise NotOursError(
+                    raise RefusedError(
                         f"another baldro run, or a command that it left behind, is at work in {self.folder} ({who}): "
                         "wait until it has ended, end it, or use another --folder"
                     ) from None

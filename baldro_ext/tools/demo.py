@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from baldro_ext.balance import forget_balance
-from baldro_ext.errors import install_command
-from baldro_ext.tools import framework, palette
-from baldro_ext.tools.git import GitError
+from baldro_ext.tools import palette
 from baldro_ext.tools.run import Method, Study
 
 METHODS = tuple(Method(name, name) for name in ("NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius"))
 MEASURES = {"extraction": "extraction_strength", "forget quality": "forget_quality", "model utility": "model_utility"}
-
-
-def find_checkout(say: Callable[[str], None], requires: Sequence[str] = framework.REQUIRES) -> Path:
-    """Return the checkout that fits the installed transformers, fetched if it is missing.
-
-    Raises:
-        FrameworkError: It cannot be had, or a package that it imports is missing.
-        GitError: git is not installed.
-    """
-    try:
-        generation = framework.made_for()
-        if missing := [name for name in requires if framework.installed(name) is None]:
-            raise framework.FrameworkError(
-                f"open-unlearning needs {', '.join(missing)}: {install_command('framework')}"
-            )
-        return framework.install(generation, notify=say)[0]
-    except (framework.FrameworkError, GitError) as error:
-        raise type(error)(
-            f"{error}\nThe demo needs the framework. Examples that run without it: docs/plain_trainer.md"
-        ) from None
 
 
 def study(seed: int) -> Study:

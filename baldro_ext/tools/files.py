@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from baldro_ext.errors import BaldroError
+from baldro_ext.errors import RefusedError
 from baldro_ext.suggest import shortened
 
 MANIFEST = ".baldro.json"
@@ -30,12 +30,6 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "use shorter names",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
-
-
-class NotOursError(BaldroError):
-    """Files are in the way that baldro did not make; nothing was written."""
-
-    exit_code = 4
 
 
 def explained(error: OSError, place: Path | str | None = None) -> str:
@@ -61,7 +55,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         files: Contents by path relative to the folder.
 
     Raises:
-        NotOursError: A file of another content is in the way; nothing was written.
+        RefusedError: A file of another content is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
     digests = {name: sha256(content) for name, content in files.items()}
@@ -78,13 +72,13 @@ def check(folder: Path, names: Iterable[str]) -> None:
     """Refuse a folder in which `write` could not replace these files, before long work whose result they are to hold.
 
     Raises:
-        NotOursError: There is one that baldro did not make, or that was edited since.
+        RefusedError: There is one that baldro did not make, or that was edited since.
     """
     written = _manifest(folder)
     there = [name for name in names if os.path.lexists(folder / name)]
     in_the_way = [name for name in there if _digest(folder / name) != written.get(name, "")]
     if in_the_way:
-        raise NotOursError(
+        raise RefusedError(
             f"{folder} has files that baldro did not make, or that were edited since: {shortened(in_the_way, 3)}. "
             "Nothing was changed: move them away, or choose another folder"
         )

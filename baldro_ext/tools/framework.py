@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,8 +23,7 @@ from packaging.version import Version
 from platformdirs import user_cache_path
 
 from baldro_ext import suggest
-from baldro_ext.errors import BaldroError
-from baldro_ext.tools.files import NotOursError
+from baldro_ext.errors import BaldroError, RefusedError, UnreachableError, UsageError, install_command
 from baldro_ext.tools.git import anonymous, complaint, git, output
 
 DEFAULT_SOURCE = "https://github.com/filyp/open-unlearning"
@@ -34,20 +33,8 @@ REQUIRES = ("datasets", "deepspeed", "hydra-colorlog", "lm-eval", "rouge-score",
 """Distributions that a checkout imports and this package does not require."""
 
 
-class FrameworkError(BaldroError):
-    """A checkout cannot be read or made."""
-
-
-class FrameworkMissingError(FrameworkError):
-    """A checkout is not installed, or there is no such generation."""
-
-    exit_code = 2
-
-
-class SourceError(FrameworkError):
-    """The git source cannot be reached or lacks the pinned commit."""
-
-    exit_code = 3
+class CheckoutMissingError(UsageError):
+    """A checkout is not installed."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +65,8 @@ def installed(distribution: str) -> str | None:
 
 
 def generation(name: str) -> Generation:
-    """Return the generation of this name, in any case; raise FrameworkMissingError if there is none."""
-    if gen := GENERATIONS.get(name.upper()):
-        return gen
-    raise FrameworkMissingError(f"unknown framework generation {name!r}: {suggest.known(name, GENERATIONS)}")
+    """Return the generation of this name, in any case."""
+    return GENERATIONS[suggest.chosen(name.upper(), GENERATIONS, "framework generation")]
 
 
 def fits(gen: Generation, transformers: str | None) -> bool:
@@ -89,14 +74,20 @@ def fits(gen: Generation, transformers: str | None) -> bool:
     return transformers is not None and Version(transformers).release[:2] == Version(gen.transformers).release[:2]
 
 
+def check_packages(needed: Iterable[str] = REQUIRES) -> None:
+    """Refuse an environment without the packages that a checkout imports."""
+    if missing := [name for name in needed if installed(name) is None]:
+        raise BaldroError(f"open-unlearning needs {', '.join(missing)}: {install_command('framework')}")
+
+
 def made_for(transformers: str | None = None) -> Generation:
-    """Return the generation that fits a version of transformers (default: the installed), or raise FrameworkError."""
+    """Return the generation that fits a version of transformers (default: the installed), or raise BaldroError."""
     transformers = transformers or installed("transformers")
     for gen in GENERATIONS.values():
         if fits(gen, transformers):
             return gen
     pinned = ", ".join(f"{gen.transformers} ({gen.name})" for gen in GENERATIONS.values())
-    raise FrameworkError(
+    raise BaldroError(
         f"no generation of open-unlearning is made for transformers {transformers}: install one of {pinned}"
     )
 
@@ -114,7 +105,7 @@ def location(gen: Generation) -> Path:
 def state(gen: Generation, place: Path | None = None) -> str:
     """Return `installed`, `missing`, or how the checkout differs: `modified (a.py, b.py)`.
 
-    Untracked files do not count: they are results of runs. Raises GitError if there is a checkout but no git.
+    Untracked files do not count: they are results of runs. Raises BaldroError if there is a checkout but no git.
     """
     path = place or location(gen)
     if not os.path.lexists(path):
@@ -135,19 +126,19 @@ def checkout(gen: Generation) -> Path:
     """Return the folder of a verified checkout.
 
     Raises:
-        FrameworkMissingError: It is not installed.
-        NotOursError: It is not the unmodified pinned commit.
+        CheckoutMissingError: It is not installed.
+        RefusedError: It is not the unmodified pinned commit.
     """
     path, found, command = location(gen), state(gen), f"baldro framework install {gen.name}"
     if found == "missing":
-        raise FrameworkMissingError(
+        raise CheckoutMissingError(
             f"open-unlearning {gen.name} ({gen.commit[:7]}) is not installed at {path}\n"
             f"Install it with: {command}\n"
             f"From a local clone: OPEN_UNLEARNING_REPO=/path/to/open-unlearning {command}"
         )
     if found != "installed":
         quoted = shlex.quote(str(path))
-        raise NotOursError(
+        raise RefusedError(
             f"{path} is not the unmodified commit {gen.commit} ({gen.name}): {found}. Nothing was changed.\n"
             f"Move it aside with: mv {quoted} {quoted}.mine\nThen run: {command}"
         )
@@ -165,23 +156,22 @@ def install(
         notify: Receives one line before each step that may take long.
 
     Raises:
-        NotOursError: The folder is not the unmodified pinned commit; it was not changed.
-        SourceError: The source cannot be reached or lacks the commit.
-        FrameworkError: The cache cannot be written.
-        GitError: git is not installed.
+        RefusedError: The folder is not the unmodified pinned commit; it was not changed.
+        UnreachableError: The source cannot be reached or lacks the commit.
+        BaldroError: The cache cannot be written, or git is not installed.
     """
     path = location(gen)
     try:
-        with suppress(FrameworkMissingError):  # before locking, so that a read-only cache can be used
+        with suppress(CheckoutMissingError):  # before locking, so that a read-only cache can be used
             return checkout(gen), False
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path, notify):
-            with suppress(FrameworkMissingError):
+            with suppress(CheckoutMissingError):
                 return checkout(gen), False
             _build(gen, path, source or os.environ.get("OPEN_UNLEARNING_REPO") or DEFAULT_SOURCE, notify)
     except OSError as error:
         remedy = "Free some space, or set BALDRO_CACHE to a folder you can write"
-        raise FrameworkError(f"cannot use {path.parent}: {error.strerror or error}\n{remedy}") from error
+        raise BaldroError(f"cannot use {path.parent}: {error.strerror or error}\n{remedy}") from error
     return path, True
 
 
@@ -205,14 +195,14 @@ def _build(gen: Generation, path: Path, source: str, notify: Callable[[str], Non
         output(path.parent, "init", "--quiet", "--template=", partial.name)
         fetched = git(partial, "fetch", "--quiet", "--no-tags", "--depth=1", "--", origin, gen.commit)
         if fetched.returncode:
-            raise SourceError(
+            raise UnreachableError(
                 f"cannot get open-unlearning {gen.name} ({gen.commit}) from {anonymous(source)}\n"
                 f"git says: {complaint(fetched)}\nCheck the network and the address, or use a clone that has it: "
                 f"OPEN_UNLEARNING_REPO=/path/to/open-unlearning baldro framework install {gen.name}"
             )
         output(partial, "checkout", "--quiet", "--detach", gen.commit)
         if (made := state(gen, partial)) != "installed":
-            raise FrameworkError(f"git left {gen.name} {made}: try again")
+            raise BaldroError(f"git left {gen.name} {made}: try again")
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,11 +10,6 @@ from pathlib import Path
 
 from baldro_ext.errors import BaldroError
 
-
-class GitError(BaldroError):
-    """git is not installed, or a call failed that must succeed."""
-
-
 # The user's other settings stay in force (proxies, credentials).
 _SETTINGS = (
     *("core.autocrlf=false", "core.eol=lf", "core.attributesFile=/dev/null", "core.quotePath=false"),
@@ -30,9 +25,9 @@ _REDIRECTIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIREC
 
 
 def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git on the repository whose root is `folder`; raise GitError if git is not installed."""
+    """Run git on the repository whose root is `folder`; raise BaldroError if git is not installed."""
     if shutil.which("git") is None:
-        raise GitError("git is not on the PATH: install it (https://git-scm.com) and try again")
+        raise BaldroError("git is not on the PATH: install it (https://git-scm.com) and try again")
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     # Without --git-dir, git would also accept a repository in a parent folder.
     repository = [] if arguments[0] == "init" else ["--git-dir=.git"]
@@ -55,10 +50,10 @@ def head(folder: Path) -> str | None:
 
 
 def output(folder: Path, *arguments: str) -> str:
-    """Return what git prints, or raise GitError if it fails."""
+    """Return what git prints, or raise BaldroError if it fails."""
     process = git(folder, *arguments)
     if process.returncode:
-        raise GitError(f"git failed: {complaint(process)}")
+        raise BaldroError(f"git failed: {complaint(process)}")
     return process.stdout
 
 

@@ -25,7 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, PretrainedConfig
 
 from baldro_ext import compat, logprobs, suggest
-from baldro_ext.errors import BaldroError, install_command
+from baldro_ext.errors import UsageError, install_command
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
 from baldro_ext.tools.bench.methods import make_trainer
 from baldro_ext.tools.commands import choices
@@ -52,12 +52,6 @@ RESERVE = 1.5
 PARTS = ("parameters", "copies", "gradients", "optimizer", "activations", "logits")
 
 
-class MemoryInputError(BaldroError):
-    """The memory cannot be computed for what was given."""
-
-    exit_code = 2
-
-
 @dataclass(frozen=True)
 class Setting:
     """What is trained, and how."""
@@ -71,13 +65,13 @@ class Setting:
     four_bit: bool = False  # whether the frozen weights of linear layers have 4 bits
 
     def config(self) -> PretrainedConfig:
-        """Return the configuration of the model, or raise MemoryInputError."""
+        """Return the configuration of the model, or raise UsageError."""
         try:
             if self.model in MODELS:
                 return configuration(self.model)
             return AutoConfig.from_pretrained(self.model, local_files_only=True)
         except (OSError, ValueError):
-            raise MemoryInputError(
+            raise UsageError(
                 f"{self.model} is no model that this release of transformers knows, and no folder or cached repository "
                 f"with a config.json: {suggest.known(self.model, MODELS)}"
             ) from None
@@ -96,9 +90,7 @@ class Setting:
         try:
             from peft import LoraConfig, get_peft_model
         except ImportError:
-            raise MemoryInputError(
-                f"--lora needs the package peft, which is missing: {install_command('peft')}"
-            ) from None
+            raise UsageError(f"--lora needs the package peft, which is missing: {install_command('peft')}") from None
         if self.four_bit:  # what peft's prepare_model_for_kbit_training does to all other weights
             quantized = {id(p) for p in _four_bit_weights(model)}
             for parameter in model.parameters():
@@ -120,11 +112,9 @@ def compute(method: str, setting: Setting, checkout: Path) -> dict[str, float]:
         checkout: Of the framework.
 
     Raises:
-        MemoryInputError: There is no such trainer, or it refuses the setting.
+        UsageError: There is no such trainer, or it refuses the setting.
     """
-    trainer, known = method.split()[0], choices(checkout, "trainer")
-    if trainer not in known:
-        raise MemoryInputError(f"{trainer} is no trainer: {suggest.known(trainer, known)}")
+    suggest.chosen(method.split()[0], choices(checkout, "trainer"), "trainer")
     model = setting.build("meta")
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu").tie_weights()
@@ -143,7 +133,7 @@ def measure(method: str, model: Any, setting: Setting, checkout: Path) -> dict[s
                 method, checkout, model, setting.batch, Path(folder), bf16=setting.dtype != torch.float32
             )
         except (ValueError, OmegaConfBaseException, HydraException) as error:
-            raise MemoryInputError(f"{method}: {error}") from None
+            raise UsageError(f"{method}: {error}") from None
     if hasattr(trainer, "adversary"):
         without_values(trainer)
     prepared = trainer.accelerator.prepare_model(model)  # as the Trainer does, for its precision
@@ -161,9 +151,9 @@ def measure(method: str, model: Any, setting: Setting, checkout: Path) -> dict[s
         try:
             loss = trainer.compute_loss(prepared, batch)
         except ValueError as error:
-            raise MemoryInputError(f"{method}: {error}") from None
+            raise UsageError(f"{method}: {error}") from None
         except KeyError:
-            raise MemoryInputError(f"{method} needs a second answer per sample, which made-up batches lack") from None
+            raise UsageError(f"{method} needs a second answer per sample, which made-up batches lack") from None
         loss.backward()
     saved = sum(p.nbytes - _BYTES_4BIT * p.numel() for p in _four_bit_weights(model)) if setting.four_bit else 0
     parts: dict[str, float] = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in held.items()}

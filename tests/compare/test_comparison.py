@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.tools.compare import Comparison, compare, results
-from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.export import latex, markdown
 from baldro_ext.tools.compare.formatting import text
 from tests.compare.folders import Workspace, write, write_evaluation
@@ -58,7 +58,7 @@ def test_relearned_models_are_compared_with_relearned_ones_of_their_learning_rat
 def test_runs_that_differ_are_refused(workspace: Workspace, change: dict[str, Any], told: str) -> None:
     workspace.run("a", "NPO")
     workspace.run("b", "BalDRO_DV", **change)
-    with pytest.raises(MixedRunsError) as error:
+    with pytest.raises(RefusedError) as error:
         of(workspace)
     assert told in str(error.value)
     assert "--allow-mixed" in str(error.value)
@@ -73,7 +73,7 @@ def test_retain_logs_are_compared_by_content(workspace: Workspace, logs: str | N
     path = workspace.run("b", "BalDRO_DV")
     write_evaluation(workspace.folder / "saves/eval/other", {"forget_Q_A_Prob": [0.3]})
     workspace.record_evaluation(path, "saves/unlearn/b", retain_logs=logs)
-    with pytest.raises(MixedRunsError, match="retain logs") as error:
+    with pytest.raises(RefusedError, match="retain logs") as error:
         of(workspace)
     assert told in str(error.value)
 
@@ -81,14 +81,14 @@ def test_retain_logs_are_compared_by_content(workspace: Workspace, logs: str | N
 def test_other_tasks_of_lm_eval_are_refused(workspace: Workspace) -> None:
     for task, trainer, limit in (("a", "NPO", "mmlu"), ("b", "BalDRO_DV", "arc_easy")):
         write(workspace.run(task, trainer) / "study.json", {"label": trainer, "lm_eval": [limit]})
-    with pytest.raises(MixedRunsError, match=r"lm-eval tasks: \['mmlu'\] in unlearn/a; \['arc_easy'\] in unlearn/b"):
+    with pytest.raises(RefusedError, match=r"lm-eval tasks: \['mmlu'\] in unlearn/a; \['arc_easy'\] in unlearn/b"):
         of(workspace)
 
 
 def test_seeds_with_other_settings_are_refused(workspace: Workspace) -> None:
     for seed, gamma in ((0, 1.0), (1, 0.5)):
         write(workspace.run(f"npo{seed}", "NPO", seed, gamma=gamma) / "study.json", {"label": "NPO"})
-    with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/npo0; 0.5 in"):
+    with pytest.raises(RefusedError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/npo0; 0.5 in"):
         of(workspace)
 
 
@@ -188,7 +188,7 @@ def test_the_baseline_is_npo_unless_told_otherwise(workspace: Workspace) -> None
     one_sample_runs(workspace, {"BalDRO_DV": [0.1], "SimNPO": [0.2], "NPO": [0.3]})
     assert of(workspace).baselines == {"BalDRO_DV": "NPO", "SimNPO": "NPO"}
     assert of(workspace, baseline="SimNPO").baselines == {"BalDRO_DV": "SimNPO", "NPO": "SimNPO"}
-    with pytest.raises(NothingToCompareError, match="did you mean SimNPO"):
+    with pytest.raises(UsageError, match="did you mean SimNPO"):
         of(workspace, baseline="SimNPo1")
 
 
@@ -222,7 +222,7 @@ def test_a_p_value_of_zero_bounds_the_mean_and_has_no_spread(workspace: Workspac
 
 def test_an_unknown_metric_is_answered_with_the_closest(workspace: Workspace) -> None:
     workspace.run("a")
-    with pytest.raises(NothingToCompareError, match=r"forget_Q_A_prob .*did you mean forget_Q_A_Prob"):
+    with pytest.raises(UsageError, match=r"'forget_Q_A_prob' .*did you mean forget_Q_A_Prob"):
         of(workspace, metrics=["forget_Q_A_prob"])
 
 
@@ -231,7 +231,7 @@ def test_the_worst_share_decides_how_many_samples_are_worst(workspace: Workspace
     for share, worst in ((0.1, 0.8), (0.5, 0.55), (1.0, 0.35)):
         comparison = of(workspace, worst_share=share)
         assert row(comparison, "NPO", "forget_Q_A_Prob.worst")["mean"] == pytest.approx(worst)
-    with pytest.raises(NothingToCompareError, match="--worst-share 0 "):
+    with pytest.raises(UsageError, match="--worst-share 0 "):
         of(workspace, worst_share=0)
 
 
@@ -255,5 +255,5 @@ def test_muse_has_its_own_columns(workspace: Workspace) -> None:
 
 def test_runs_without_any_evaluation_say_what_to_do(workspace: Workspace) -> None:
     workspace.training("mine")
-    with pytest.raises(NothingToCompareError, match=r"src/eval.py"):
+    with pytest.raises(UsageError, match=r"src/eval.py"):
         of(workspace)

@@ -11,11 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from baldro_ext.errors import BaldroError, RefusedError
 from baldro_ext.tools.compare import Comparison, compare, results, save
-from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.export import latex, markdown
 from baldro_ext.tools.compare.formatting import mean_and_spread, notes, number, oriented, text
-from baldro_ext.tools.files import NotOursError
 from tests.compare.folders import Workspace
 
 
@@ -171,7 +170,7 @@ def test_a_file_of_published_numbers_that_is_none_is_named(
     file = tmp_path / "published.csv"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(BrokenFileError, match=told) as error:
+    with pytest.raises(BaldroError, match=told) as error:
         compare([workspace.unlearn], published=file)
     assert str(file) in str(error.value)
 
@@ -196,6 +195,6 @@ def test_an_earlier_comparison_is_replaced_and_nothing_else(workspace: Workspace
     save(small(workspace, metrics=["model_utility"]), tmp_path)
     assert "forget_Q_A_Prob" not in (tmp_path / "comparison.tex").read_text()
     (tmp_path / "report.html").write_text("mine")
-    with pytest.raises(NotOursError, match=r"report.html"):
+    with pytest.raises(RefusedError, match=r"report.html"):
         save(comparison, tmp_path)
     assert (tmp_path / "report.html").read_text() == "mine"

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.tools.cli import app
 from baldro_ext.tools.compare import Comparison, compare, plots, results
-from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.formatting import text
 from baldro_ext.tools.compare.fronts import Fronts, cost_at, pareto
 from tests.compare.folders import STEPS_PER_EPOCH, Workspace, grid, write, write_evaluation
@@ -185,7 +185,7 @@ def test_learning_rates_with_other_settings_are_refused(workspace: Workspace) ->
     for rate, gamma in ((1e-5, 1.0), (2e-5, 0.5)):
         path = workspace.run(f"a{rate:g}", "NPO", learning_rate=rate, gamma=gamma)
         write(path / "study.json", {"label": f"NPO_lr{rate:g}", "trainer": "NPO", "seed": 0})
-    with pytest.raises(MixedRunsError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/a1e-05; 0.5 in"):
+    with pytest.raises(RefusedError, match=r"trainer.method_args.gamma within NPO: 1 in unlearn/a1e-05; 0.5 in"):
         at_levels(workspace, [0.5], left="privleak")
     unasked = compare([workspace.unlearn])
     assert unasked.warnings == ()
@@ -195,7 +195,7 @@ def test_learning_rates_with_other_settings_are_refused(workspace: Workspace) ->
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"left": "nothing"}, "--left nothing"),
+        ({"left": "nothing"}, "--left 'nothing'"),
         ({"utility": "model_utilty"}, "did you mean model_utility"),
         ({"utility": "forget_Q_A_Prob"}, "--utility forget_Q_A_Prob"),
         ({"left": "unheard_of"}, "--left unheard_of"),
@@ -203,7 +203,7 @@ def test_learning_rates_with_other_settings_are_refused(workspace: Workspace) ->
 )
 def test_metrics_without_meaning_are_refused(workspace: Workspace, options: dict[str, str], named: str) -> None:
     workspace.run("a", aggregates={"unheard_of": 1.0})
-    with pytest.raises(NothingToCompareError, match=named):
+    with pytest.raises(UsageError, match=named):
         compare([workspace.unlearn], levels=(), **options)  # type: ignore[arg-type]
 
 
@@ -330,7 +330,7 @@ def test_a_method_without_both_metrics_and_runs_without_a_seed_are_said(workspac
     fronts = compare([workspace.folder], levels=(), left="forget_Q_A_Prob").fronts
     assert fronts is not None
     assert fronts.comparison.summary["n"].tolist() == [1, 1, 0]
-    with pytest.raises(NothingToCompareError, match="--left leak@10"):  # nobody knows which direction is better
+    with pytest.raises(UsageError, match="--left leak@10"):  # nobody knows which direction is better
         compare([workspace.folder], levels=(), left="leak@10")
     for name in ("x", "y"):
         values = {"model_utility": 0.5, "task10/acc": 0.2}

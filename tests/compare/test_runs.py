@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from baldro_ext.errors import BaldroError, RefusedError, UsageError
 from baldro_ext.tools.compare import compare
 from baldro_ext.tools.compare.discover import find_runs
-from baldro_ext.tools.compare.errors import BrokenFileError, MixedRunsError, NothingToCompareError
 from baldro_ext.tools.compare.methods import group
 from baldro_ext.tools.compare.run import Run
 from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation
@@ -74,7 +74,7 @@ def test_two_evaluations_of_one_model_are_refused(workspace: Workspace) -> None:
     path = workspace.run("mine")
     shutil.move(path, path.with_name("first"))
     shutil.copytree(path.with_name("first"), path.with_name("second"))
-    with pytest.raises(MixedRunsError, match=r"first.*second"):
+    with pytest.raises(RefusedError, match=r"first.*second"):
         read(workspace.unlearn / "mine")
     (run,) = read(path.with_name("second"))
     assert run.evaluation.folder == path.with_name("second")
@@ -209,7 +209,7 @@ def test_a_model_relearned_by_hand_is_no_further_seed_of_the_unlearned_ones(work
 def test_a_seed_that_comes_twice_is_refused(workspace: Workspace) -> None:
     workspace.run("one", seed=3)
     workspace.run("two", seed=3)
-    with pytest.raises(MixedRunsError, match=r"NPO has seed 3 twice, in .*one and .*two"):
+    with pytest.raises(RefusedError, match=r"NPO has seed 3 twice, in .*one and .*two"):
         methods(workspace)
 
 
@@ -254,15 +254,15 @@ def test_a_record_of_somebody_else_does_not_read_the_environment(
 def test_a_broken_file_is_named(workspace: Workspace, file: str, text: str, reason: str) -> None:
     workspace.run("mine")
     path = write(workspace.folder / "saves" / file, text)
-    with pytest.raises(BrokenFileError, match=reason) as error:
+    with pytest.raises(BaldroError, match=reason) as error:
         read(workspace.folder / "saves")
     assert "study.json" in file or str(path) in str(error.value)
 
 
 def test_a_folder_without_runs_says_what_a_run_looks_like(tmp_path: Path) -> None:
-    with pytest.raises(NothingToCompareError, match="nowhere does not exist"):
+    with pytest.raises(UsageError, match="nowhere does not exist"):
         read(tmp_path / "nowhere")
-    with pytest.raises(NothingToCompareError, match=r"trainer_state.json"):
+    with pytest.raises(UsageError, match=r"trainer_state.json"):
         read(tmp_path)
 
 
@@ -289,7 +289,7 @@ def test_general_abilities_come_without_their_errors(workspace: Workspace) -> No
 
 def test_two_benchmarks_in_one_folder_are_refused(workspace: Workspace) -> None:
     write_evaluation(workspace.run("mine"), {"extraction_strength": [0.2]}, benchmark="MUSE")
-    with pytest.raises(BrokenFileError, match="TOFU and MUSE"):
+    with pytest.raises(BaldroError, match="TOFU and MUSE"):
         read(workspace.unlearn)
 
 

@@ -121,7 +121,7 @@ def framework(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
     generation = checkouts.generation(os.environ.get("BALDRO_GENERATION", checkouts.PRIMARY))
     try:
         checkout = checkouts.checkout(generation)
-    except checkouts.FrameworkMissingError as error:
+    except checkouts.CheckoutMissingError as error:
         if os.environ.get("BALDRO_REQUIRE_FRAMEWORK"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error).splitlines()[0])

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
+from baldro_ext.errors import UsageError
 from baldro_ext.tools.bench.batch import Batch, build_model, configuration
 from baldro_ext.tools.bench.measure import measure as bench
 from baldro_ext.tools.bench.methods import make_methods
-from baldro_ext.tools.memory import MemoryInputError, Setting, compute, measure
+from baldro_ext.tools.memory import Setting, compute, measure
 
 checkout = Path(sys.argv[1])
 BATCH = Batch(size=4, length=24, prompt=9)
@@ -33,7 +34,7 @@ refused = {}
 for method in ("NP0", "BalDRO_DV", "BalDRO_DV_DPO"):
     try:
         compute(method, Setting("tiny", Batch(size=1 if method == "BalDRO_DV" else 2)), checkout)
-    except MemoryInputError as error:
+    except UsageError as error:
         refused[method] = str(error)
 with tempfile.TemporaryDirectory() as folder:
     model = build_model(configuration("tiny"), torch.device("cpu"), torch.float32)

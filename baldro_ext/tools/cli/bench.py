@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from baldro_ext.suggest import chosen
 from baldro_ext.tools import files, framework
-from baldro_ext.tools.cli.commands import name, names, quiet
+from baldro_ext.tools.cli.commands import names, quiet
 
 RESULTS = ("bench.json", "bench.png")
 
@@ -53,8 +54,8 @@ def bench(
         from baldro_ext.tools.bench.measure import compared, measure
         from baldro_ext.tools.bench.methods import TRAINERS, make_methods
 
-    name(shape, "--shape", MODELS)
-    chosen = [name(base, "--bases", TRAINERS) for base in names(bases, "--bases")]
+    chosen(shape, MODELS, "--shape")
+    built_in = [chosen(base, TRAINERS, "--bases") for base in names(bases, "--bases")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # as the framework trains there
     checkout = framework.checkout(framework.made_for())
@@ -65,7 +66,7 @@ def bench(
     step = Batch(batch, length, prompt)
     files.check(out, RESULTS)
     with tempfile.TemporaryDirectory() as folder, quiet():
-        methods = make_methods(chosen, checkout, model, step, Path(folder))
+        methods = make_methods(built_in, checkout, model, step, Path(folder))
         costs, seconds = measure(methods, model, step.different, rounds)
     comparison, environment = compared(costs, seconds), report.environment(device)
     typer.echo(

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,6 @@ import typer
 from typer.core import TyperGroup
 
 from baldro_ext.errors import BaldroError
-from baldro_ext.suggest import known
 from baldro_ext.tools.files import explained
 
 _Number = TypeVar("_Number", int, float)
@@ -62,13 +61,6 @@ def program() -> str:
     if called.name != "baldro" or shutil.which("baldro") == str(called.absolute()):
         return "baldro"
     return shlex.quote(str(called))
-
-
-def name(text: str, option: str, among: Collection[str]) -> str:
-    """Return a name that is among the known; another one ends the command with exit code 2."""
-    if text not in among:
-        raise typer.BadParameter(f"{text!r} is unknown: {known(text, among)}", param_hint=option)
-    return text
 
 
 def names(text: str, needed: str = "") -> tuple[str, ...]:

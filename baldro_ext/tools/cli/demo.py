@@ -44,11 +44,13 @@ def demo(
       baldro demo
       baldro demo another --seed 1
     """
-    from baldro_ext.tools import demo, files
+    from baldro_ext.tools import demo, files, framework
     from baldro_ext.tools.commands import Runner
 
     place, study = folder.absolute(), demo.study(seed)
-    checkout = demo.find_checkout(typer.echo)
+    generation = framework.made_for()
+    framework.check_packages()
+    checkout, _ = framework.install(generation, notify=typer.echo)
     typer.echo(f"Working in {folder}, with open-unlearning in {checkout}")
     typer.echo("1/2  Making 24 authors, a model that has memorised them all, and one that never knew the last four")
     with quiet():

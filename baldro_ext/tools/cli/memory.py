@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from baldro_ext.suggest import chosen
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import name, names, quiet
+from baldro_ext.tools.cli.commands import names, quiet
 
 
 def memory(
@@ -52,7 +53,7 @@ def memory(
         from baldro_ext.tools.bench.batch import Batch
         from baldro_ext.tools.memory import OPTIMIZERS, Setting, compute, table
 
-    name(optimizer, "--optimizer", OPTIMIZERS)
+    chosen(optimizer, OPTIMIZERS, "--optimizer")
     given = names(methods, "--methods")
     dtype = torch.float32 if float32 else torch.bfloat16
     step = Batch(batch, tokens, tokens - answers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baldro_ext.errors import UsageError
 from baldro_ext.tools.cli.commands import names, numbers, program
 
 if TYPE_CHECKING:
@@ -113,8 +114,10 @@ def run(
 
 def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     """Carry a study out as `execute` does; end the command with 1, and the reasons, where something failed."""
+    from baldro_ext.tools.framework import check_packages
     from baldro_ext.tools.run.execute import execute
 
+    check_packages()
     failures = execute(study, runner, typer.echo, overwrite)
     if failures:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)
@@ -132,10 +135,9 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
 def _checkout(given: Path | None) -> Path:
     """Return the given checkout, or the pinned one that is made for the installed transformers."""
     from baldro_ext.tools import framework
-    from baldro_ext.tools.run import StudyError
 
     if given is None:
         return framework.checkout(framework.made_for())
     if not (given / "src" / "train.py").is_file():
-        raise StudyError(f"{given} is not a checkout of open-unlearning: it has no src/train.py")
+        raise UsageError(f"{given} is not a checkout of open-unlearning: it has no src/train.py")
     return given.absolute()

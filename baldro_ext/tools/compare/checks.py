@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
+from baldro_ext.errors import RefusedError
 from baldro_ext.suggest import shortened
-from baldro_ext.tools.compare.errors import MixedRunsError
 from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, by_grid
 from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.fairness import unfair_accumulation
@@ -24,7 +24,7 @@ def warnings(methods: Sequence[Method], across_rates: bool, allow_mixed: bool) -
         allow_mixed: Whether to return what makes numbers incomparable.
 
     Raises:
-        MixedRunsError: There is such a difference.
+        RefusedError: There is such a difference.
     """
     runs = [run for method in methods for run in method.runs]
     samples = [
@@ -35,7 +35,7 @@ def warnings(methods: Sequence[Method], across_rates: bool, allow_mixed: bool) -
     if across_rates:
         mixed += [line for line in _settings(by_grid(methods), but=RATE_AND_EPOCHS) if line not in mixed]
     if mixed and not allow_mixed:
-        raise MixedRunsError(
+        raise RefusedError(
             "these runs cannot be compared, because they differ in\n"
             + "".join(f"  {difference}\n" for difference in mixed)
             + "Name runs that agree, or compare them nevertheless with --allow-mixed"

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from baldro_ext.suggest import shortened
+from baldro_ext.errors import BaldroError, UsageError
+from baldro_ext.suggest import chosen, shortened
 from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
-from baldro_ext.tools.compare.errors import BrokenFileError, NothingToCompareError
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import Method, baselines, group, in_order
-from baldro_ext.tools.compare.metrics import Metric, chosen, default_metrics
+from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
 from baldro_ext.tools.compare.records import read_published
 from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.compare.statistics import interval, paired
@@ -115,16 +115,16 @@ def compare(
         left: Metric that is compared then; empty for what the worst samples keep.
 
     Raises:
-        NothingToCompareError: No run, or an unknown baseline or metric.
-        BrokenFileError: A file of a run cannot be read.
-        MixedRunsError: The runs differ in what makes them comparable.
+        UsageError: No run, or an unknown baseline or metric.
+        BaldroError: A file of a run cannot be read.
+        RefusedError: The runs differ in what makes them comparable.
     """
     if not 0 < worst_share <= 1:
-        raise NothingToCompareError(f"--worst-share {worst_share:g} is not a share: use one in (0, 1], such as 0.1")
+        raise UsageError(f"--worst-share {worst_share:g} is not a share: use one in (0, 1], such as 0.1")
     try:
         found = [Run(*run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
     except OSError as error:
-        raise BrokenFileError(
+        raise BaldroError(
             f"cannot read {error.filename}: {error.strerror}. Leave this run out, or make it a file that you may read"
         ) from None
     found, references = _without_references(found)
@@ -132,7 +132,7 @@ def compare(
     unfinished = [f"{names} ({why})" for why, names in checks.by_reason((it.unfinished, it) for it in found).items()]
     if not runs:
         told = "; ".join(unfinished) or "there is only a reference model"
-        raise NothingToCompareError(f"none of these runs is evaluated: {told}")
+        raise UsageError(f"none of these runs is evaluated: {told}")
     methods = group(runs)
     warnings = checks.warnings(methods, across_rates=levels is not None, allow_mixed=allow_mixed)
     pairs, alone = baselines(methods, baseline)
@@ -147,9 +147,9 @@ def compare(
     final = evaluations[evaluations["epoch"].isna()].drop(columns=["epoch", "learning_rate"])
     table = final.melt(["method", "seed", "run"], var_name="metric").dropna(subset="value")
     if table.empty:
-        raise NothingToCompareError("none of the evaluations has a value: evaluate again with src/eval.py")
+        raise UsageError("none of the evaluations has a value: evaluate again with src/eval.py")
     offered = set(table["metric"])
-    shown = [chosen("--metric", key, offered) for key in metrics or default_metrics(offered) or sorted(offered)]
+    shown = [metric(chosen(key, offered, "--metric")) for key in metrics or default_metrics(offered) or sorted(offered)]
     missing = _missing([run.name for method in methods for run in method.runs], final, shown)
     left_out = [f"left out: {'; '.join(unfinished)}"] if unfinished else []
     comparison = Comparison(

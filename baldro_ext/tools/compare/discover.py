@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.tools.compare.evaluations import checkpoint_step, is_evaluation
 from baldro_ext.tools.compare.records import lookup, read_config
 
@@ -23,8 +23,8 @@ def find_runs(arguments: Sequence[str | Path]) -> list[tuple[Path | None, Path |
         arguments: Folders of trainings or evaluations, folders that hold many, or patterns.
 
     Raises:
-        NothingToCompareError: An argument names nothing, or no run.
-        MixedRunsError: A training has several evaluations, and none has its name.
+        UsageError: An argument names nothing, or no run.
+        RefusedError: A training has several evaluations, and none has its name.
     """
     read_config.cache_clear()
     folders = dict.fromkeys(folder for argument in arguments for folder in _results(str(argument)))
@@ -78,7 +78,7 @@ def _only(training: Path, evaluations: Sequence[Path]) -> Path | None:
     chosen = same_name if len(same_name) == 1 else evaluations
     if len(chosen) > 1:
         names = ", ".join(map(str, evaluations))
-        raise MixedRunsError(f"the model in {training} has several evaluations ({names}): name the one to use")
+        raise RefusedError(f"the model in {training} has several evaluations ({names}): name the one to use")
     return chosen[0] if chosen else None
 
 
@@ -86,10 +86,10 @@ def _results(argument: str) -> list[Path]:
     name = os.path.expanduser(argument)
     paths = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
     if not paths:
-        raise NothingToCompareError(f"{argument} does not exist: name folders of runs, such as saves/unlearn/NPO")
+        raise UsageError(f"{argument} does not exist: name folders of runs, such as saves/unlearn/NPO")
     results = [result for path in paths for result in _below(Path(os.path.abspath(path)))]
     if not results:
-        raise NothingToCompareError(
+        raise UsageError(
             f"there is no run in {argument}: a training of the framework leaves trainer_state.json in its folder, an "
             "evaluation TOFU_SUMMARY.json, MUSE_SUMMARY.json or LMEval_SUMMARY.json"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from baldro_ext.balance import forget_balance
-from baldro_ext.tools.compare.errors import BrokenFileError
+from baldro_ext.errors import BaldroError
 from baldro_ext.tools.compare.metrics import metric
 from baldro_ext.tools.compare.records import is_number, mapping, printable, read_json
 
@@ -52,11 +52,11 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Return the evaluation in a folder; metrics of a missing file are absent.
 
     Raises:
-        BrokenFileError: A file is not a JSON object, or there are two benchmarks.
+        BaldroError: A file is not a JSON object, or there are two benchmarks.
     """
     benchmarks = [name for name in ("TOFU", "MUSE") if any(folder.glob(f"{name}_*.json"))]
     if len(benchmarks) > 1:
-        raise BrokenFileError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
+        raise BaldroError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")
     benchmark = benchmarks[0] if benchmarks else ""
     names = (f"{benchmark}_EVAL", f"{benchmark}_SUMMARY", "LMEval_SUMMARY")
     details, summary, general = (read_json(folder / f"{name}.json") for name in names)

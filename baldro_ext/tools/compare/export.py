@@ -25,7 +25,7 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
     """Write tables, pictures and report into a folder.
 
     Raises:
-        NotOursError: A file that baldro did not make is in the way; nothing was written.
+        RefusedError: A file that baldro did not make is in the way; nothing was written.
         OSError: The folder cannot be written.
     """
     pictures = report.draw(comparison)

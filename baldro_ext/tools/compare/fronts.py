@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from baldro_ext.suggest import shortened
-from baldro_ext.tools.compare.errors import NothingToCompareError
+from baldro_ext.errors import UsageError
+from baldro_ext.suggest import chosen, shortened
 from baldro_ext.tools.compare.methods import baselines, by_grid
-from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, chosen
+from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, metric
 
 if TYPE_CHECKING:
     from baldro_ext.tools.compare.comparison import Comparison
@@ -59,7 +59,7 @@ def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utili
     """Return the methods of a comparison at equal utility; arguments as of `compare`.
 
     Raises:
-        NothingToCompareError: No evaluation has both metrics, or one of them has no known direction.
+        UsageError: No evaluation has both metrics, or one of them has no known direction.
     """
     points, held, kept = _points(comparison, utility, left)
     groups = [(*key, own, pareto(own)) for key, own in points.groupby(["method", "seed"], dropna=False, sort=False)]
@@ -96,10 +96,11 @@ def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFra
     table = comparison.evaluations[comparison.evaluations["epoch"] != 0]  # where nothing has been unlearned
     offered = list(table.drop(columns=["method", "seed", "learning_rate", "run", "epoch"]))
     worst = [*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE]
-    held = chosen("--utility", utility or next((it for it in UTILITIES if it in offered), UTILITIES[0]), offered)
-    kept = chosen("--left", left or next((it for it in worst if it in offered), worst[0]), offered)
+    utility = utility or next((it for it in UTILITIES if it in offered), UTILITIES[0])
+    left = left or next((it for it in worst if it in offered), worst[0])
+    held, kept = metric(chosen(utility, offered, "--utility")), metric(chosen(left, offered, "--left"))
     if held.better != "higher" or not kept.better:
-        raise NothingToCompareError(
+        raise UsageError(
             f"--utility {held.key} --left {kept.key}: more of the first must be better, and it must be known whether "
             "more or less of the second is: use metrics such as model_utility and extraction_strength"
         )
@@ -110,7 +111,7 @@ def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFra
     )
     table = table[np.isfinite(table[["utility", "cost"]]).all(axis=1)].reset_index(drop=True)
     if table.empty:
-        raise NothingToCompareError(f"no evaluation has both {held.key} and {kept.key}: choose by --utility and --left")
+        raise UsageError(f"no evaluation has both {held.key} and {kept.key}: choose by --utility and --left")
     return table, held, kept
 
 

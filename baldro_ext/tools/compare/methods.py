@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baldro_ext.suggest import known
-from baldro_ext.tools.compare.errors import MixedRunsError, NothingToCompareError
+from baldro_ext.errors import RefusedError
+from baldro_ext.suggest import chosen
 from baldro_ext.tools.compare.records import printable
 from baldro_ext.tools.compare.run import Run
 
@@ -60,14 +60,14 @@ def group(runs: Sequence[Run]) -> list[Method]:
     folder.
 
     Raises:
-        MixedRunsError: A method has the same seed twice, which would count as two independent runs.
+        RefusedError: A method has the same seed twice, which would count as two independent runs.
     """
     methods: dict[str, dict[int | None, Run]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
         twin = methods.setdefault(label, {}).setdefault(run.seed, run)
         if twin is not run:
             seed = "an unknown seed" if run.seed is None else f"seed {run.seed}"
-            raise MixedRunsError(
+            raise RefusedError(
                 f"{label} has {seed} twice, in {twin.folder} and {run.folder}, and the same run counted "
                 "twice would look like agreement between seeds: name one of them"
             )
@@ -125,7 +125,7 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
         wanted: A label, a grid, a trainer or `OWN_BASE`; empty for NPO, or else the first that is not BalDRO's.
 
     Raises:
-        NothingToCompareError: The wanted baseline is none of the methods.
+        UsageError: The wanted baseline is none of the methods.
     """
     labels = [method.label for method in methods]
     # Relearned models are compared with relearned ones, and others with others.
@@ -140,12 +140,12 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
     else:
         plain = [method.grid for method in methods if not method.is_robust]
         names = [wanted] if wanted else ["NPO", *plain[:1]]
-        chosen = [next((found for name in names if (found := _named(them, name))), []) for them in alike]
-        if wanted and not any(chosen):
-            raise NothingToCompareError(f"--baseline {wanted} is none of the methods: {known(wanted, labels)}")
-        if not any(chosen):
+        meant = [next((found for name in names if (found := _named(them, name))), []) for them in alike]
+        if wanted and not any(meant):
+            chosen(wanted, labels, "--baseline")  # which it is not
+        if not any(meant):
             return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
-        offered = {it: found for them, found in zip(alike, chosen, strict=True) for it in them if it not in found}
+        offered = {it: found for them, found in zip(alike, meant, strict=True) for it in them if it not in found}
     pairs, alone = {}, []
     for method, others in offered.items():
         # Of several learning rates, its own.

@@ -14,9 +14,6 @@ from typing import TypeVar
 
 import pandas as pd
 
-from baldro_ext.suggest import known
-from baldro_ext.tools.compare.errors import NothingToCompareError
-
 STATISTICS = ("worst", "largest")
 """Statistics of the per-sample values, written behind a metric's name: `forget_Q_A_Prob.worst`."""
 UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
@@ -98,13 +95,6 @@ def metric(key: str) -> Metric:
     base, _ = _parts(key)
     better, words = next((it[1:] for it in _KNOWN if re.fullmatch(it[0], base)), ("", base))
     return Metric(key, better, words)
-
-
-def chosen(option: str, key: str, offered: Collection[str]) -> Metric:
-    """Return what is known about a metric that an option names; NothingToCompareError where it is not offered."""
-    if key not in offered:
-        raise NothingToCompareError(f"{option} {key} is in none of the evaluations: {known(key, offered)}")
-    return metric(key)
 
 
 def default_metrics(offered: Collection[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 import pandas as pd
 import yaml
 
-from baldro_ext.tools.compare.errors import BrokenFileError
+from baldro_ext.errors import BaldroError
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _DEEPEST = 4  # references that lead to references
@@ -24,7 +24,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one where nothing has this name.
 
     Raises:
-        BrokenFileError: The file holds something else.
+        BaldroError: The file holds something else.
         OSError: It cannot be read, as a broken link or a folder.
     """
     text = _read(path)
@@ -34,7 +34,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"{reprlib.repr(content)} where a mapping belongs")
     except (ValueError, RecursionError) as error:  # json's own error tells line and column
         again = "evaluate again with eval.tofu.overwrite=true or eval.muse.overwrite=true, or "
-        raise BrokenFileError(
+        raise BaldroError(
             f"{path} is not valid JSON ({error}), probably because the job was stopped while writing it: "
             f"{again if path.stem.endswith(('_EVAL', '_SUMMARY')) else ''}leave this run out"
         ) from None
@@ -46,7 +46,7 @@ def read_config(folder: Path | None) -> dict[Any, Any]:
     """Return what Hydra recorded in an output folder: the configuration, and its own below `hydra`; empty for nothing.
 
     Raises:
-        BrokenFileError: The record holds something else.
+        BaldroError: The record holds something else.
         OSError: It cannot be read.
     """
     config = _read_yaml(folder / ".hydra" / "config.yaml") if folder else {}
@@ -74,21 +74,21 @@ def read_published(file: Path | None) -> pd.DataFrame:
     """Return the numbers of others in a CSV file with columns method, metric, value, and optionally seed and source.
 
     Raises:
-        BrokenFileError: The file is no such table, or a value is no number.
+        BaldroError: The file is no such table, or a value is no number.
     """
     if file is None:
         return pd.DataFrame(columns=_PUBLISHED)
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise BrokenFileError(f"cannot read {file}: {error}. It needs columns method, metric and value") from None
+        raise BaldroError(f"cannot read {file}: {error}. It needs columns method, metric and value") from None
     if lacking := [name for name in _PUBLISHED[:3] if name not in table]:
-        raise BrokenFileError(f"{file} has no column {' and '.join(lacking)}: name the columns in its first line")
+        raise BaldroError(f"{file} has no column {' and '.join(lacking)}: name the columns in its first line")
     table = table.reindex(columns=_PUBLISHED, fill_value="").map(printable)
     table["value"] = pd.to_numeric(table["value"], errors="coerce").astype(float)
     bad = table.index[(table[["method", "metric"]] == "").any(axis=1) | ~table["value"].map(is_number)]
     if len(bad):
-        raise BrokenFileError(f"{file}, line {bad[0] + 2}: every row needs a method, a metric and a number as value")
+        raise BaldroError(f"{file}, line {bad[0] + 2}: every row needs a method, a metric and a number as value")
     return table
 
 
@@ -114,7 +114,7 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
         return mapping(data)
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:  # TypeError: a key that is a mapping
         reason = " ".join(str(error).split())
-        raise BrokenFileError(f"cannot read {path}: {reason}. Leave this run out, or delete the file") from None
+        raise BaldroError(f"cannot read {path}: {reason}. Leave this run out, or delete the file") from None
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from baldro_ext.errors import BaldroError
 from baldro_ext.open_unlearning.resolvers import chosen_name
 from baldro_ext.tools.compare.discover import MODEL, located
-from baldro_ext.tools.compare.errors import BrokenFileError
 from baldro_ext.tools.compare.evaluations import Evaluation, checkpoint_step, is_evaluation, read_evaluation
 from baldro_ext.tools.compare.records import is_number, lookup, mapping, printable, read_config, read_json, sequence
 from baldro_ext.tools.files import sha256
@@ -25,7 +25,7 @@ class Run:
     """What `src/train.py`, `src/eval.py` and `baldro run` wrote about one run; `None` where something is unknown.
 
     Raises:
-        BrokenFileError: A file holds something else, or the seed is not a whole number.
+        BaldroError: A file holds something else, or the seed is not a whole number.
         OSError: A file cannot be read.
     """
 
@@ -84,7 +84,7 @@ class Run:
             return None if seed is None else int(np.int64(str(seed)))
         except (ValueError, OverflowError):
             told = f"{self.folder}: the seed {reprlib.repr(seed)} is not a whole number: leave this run out"
-            raise BrokenFileError(told) from None
+            raise BaldroError(told) from None
 
     def _facts(
         self, trained: dict[Any, Any], evaluating: dict[Any, Any], study: dict[str, Any], before: Any

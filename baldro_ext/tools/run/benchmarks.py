@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from baldro_ext import suggest
-from baldro_ext.errors import BaldroError
-
-
-class StudyError(BaldroError):
-    """A study cannot be carried out as asked for; the message says what to ask for instead."""
-
-    exit_code = 2
+from baldro_ext.suggest import chosen
 
 
 @dataclass(frozen=True)
@@ -44,12 +37,11 @@ class Benchmark:
         """Return the overrides that choose a split; none where the experiment's own is kept.
 
         Raises:
-            StudyError: There is no such split.
+            UsageError: There is no such split.
         """
         if name is None:
             return ()
-        if name not in self.splits:
-            raise StudyError(f"split={name!r} is unknown to {self.name}: {suggest.known(name, self.splits)}")
+        chosen(name, self.splits, f"split of {self.name}")
         if self.name != "tofu":
             return (f"data_split={name}",)
         percent = int(name.removeprefix("forget"))
@@ -68,11 +60,7 @@ def of(experiment: str) -> Benchmark:
     """Return the benchmark of an experiment, as `unlearn/tofu` or the framework's `unlearn/tofu/default`.
 
     Raises:
-        StudyError: It belongs to no known benchmark.
+        UsageError: It belongs to no known benchmark.
     """
-    kind, _, rest = experiment.partition("/")
-    name = rest.split("/")[0]
-    if kind != "unlearn" or name not in BENCHMARKS:
-        options = suggest.known(experiment, [f"unlearn/{known}" for known in BENCHMARKS])
-        raise StudyError(f"cannot tell the benchmark of experiment {experiment!r}: {options}")
-    return BENCHMARKS[name]
+    by_experiment = {f"unlearn/{name}": benchmark for name, benchmark in BENCHMARKS.items()}
+    return by_experiment[chosen("/".join(experiment.split("/")[:2]), by_experiment, "experiment")]

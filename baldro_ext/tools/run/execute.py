@@ -12,10 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from baldro_ext import suggest
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.tools.commands import Command, RunError, Runner, choices
-from baldro_ext.tools.files import NotOursError
 from baldro_ext.tools.run import record
-from baldro_ext.tools.run.benchmarks import StudyError
 from baldro_ext.tools.run.study import Run, Study
 
 
@@ -29,8 +28,8 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
         overwrite: Whether to replace results that other commands made.
 
     Raises:
-        StudyError: There is no such trainer, or another name is unknown to the framework.
-        NotOursError: Files of others are in the way, or another call is at work in the folder.
+        UsageError: There is no such trainer, or another name is unknown to the framework.
+        RefusedError: Files of others are in the way, or another call is at work in the folder.
         RunError: The retain model could not be evaluated, which all evaluations compare with.
         OSError: The folder cannot be used.
         KeyboardInterrupt: As it came; commands that ran are ended, and run again with the next call.
@@ -53,7 +52,7 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
 
 
 def lines(study: Study, runner: Runner) -> list[str]:
-    """Return the commands that are not done yet, as typed in the working folder; StudyError as `execute`."""
+    """Return the commands that are not done yet, as typed in the working folder; UsageError as `execute`."""
     _check_names(study, runner)
     return [command.line(runner.checkout) for left in _pending(study, runner).values() for command in left]
 
@@ -72,10 +71,9 @@ def _check_names(study: Study, runner: Runner) -> None:
         known = choices(runner.checkout, parent)
         if group == "hardware":  # one configuration for trainings and one, with this ending, for evaluations
             known = {one for one in known if f"{one}_eval" in known}
-        if last not in known:
-            raise StudyError(f"{what}: {name!r} is unknown: {suggest.known(last, known)}")
+        suggest.chosen(last, known, what)
     if study.retain_logs and not (runner.folder / study.retain_logs).is_file():
-        raise StudyError(f"--retain-logs: there is no file {study.retain_logs} in {runner.folder}")
+        raise UsageError(f"--retain-logs: there is no file {study.retain_logs} in {runner.folder}")
 
 
 def _pending(study: Study, runner: Runner) -> dict[Run, tuple[Command, ...]]:
@@ -105,7 +103,7 @@ def _check_free(runs: list[Run], runner: Runner) -> None:
     taken = [place for run in runs for place in runner.in_the_way(run.commands)]
     if taken:
         names = [str(place.relative_to(runner.folder)) for place in taken]
-        raise NotOursError(
+        raise RefusedError(
             f"{suggest.shortened(names, 3)} in {runner.folder} came from another command line or were not made by "
             "baldro, so nothing was run.\n"
             "Choose another --folder or another label, as in 'again=NPO'; replace them by --overwrite; or name an "

@@ -7,7 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 
-from baldro_ext.tools.run.benchmarks import StudyError
+from baldro_ext.errors import UsageError
 
 _METHOD = re.compile(r"(?:(?P<label>[^=:]*)=)?(?P<trainer>[^=:]+)(?::(?P<overrides>.*))?", re.DOTALL)
 _KEY_PREFIX = re.compile(r"^[+~]*(?:[\w@/]+\.)*(?=\w+(?:=|$))")
@@ -25,7 +25,7 @@ class Method:
     def __post_init__(self) -> None:
         # File systems allow 255 bytes for a name, and those of logs are longer than their label.
         if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{,199}", self.label, re.ASCII):
-            raise StudyError(
+            raise UsageError(
                 f"{self.label[:50]!r} ({len(self.label)} characters) cannot be a label, for it names folders: use at "
                 "most 200 letters, digits and _.+- as in 'DV_radius=BalDRO_DV:...'"
             )
@@ -38,15 +38,15 @@ class Method:
         is `BalDRO_DV_dv_beta-5`.
 
         Raises:
-            StudyError: The text is not of that form.
+            UsageError: The text is not of that form.
         """
         parts = _METHOD.fullmatch(text.strip())
         try:
             overrides = tuple(shlex.split(parts["overrides"] or "")) if parts else ()
         except ValueError as error:
-            raise StudyError(f"cannot read the overrides of {text!r} ({error}): quote them as in a shell") from None
+            raise UsageError(f"cannot read the overrides of {text!r} ({error}): quote them as in a shell") from None
         if not parts or any("=" not in override and not override.startswith("~") for override in overrides):
-            raise StudyError(
+            raise UsageError(
                 f"{text!r} is not a method: use TRAINER, as in NPO, or [LABEL=]TRAINER:OVERRIDE ..., as in "
                 "'DV5=BalDRO_DV:trainer.method_args.dv_beta=5'"
             )
@@ -58,12 +58,12 @@ class Method:
         """Return this method with each learning rate, labelled as in `NPO_lr2e-4`; itself if there is no rate.
 
         Raises:
-            StudyError: A rate is no positive decimal number, or it is set by an override, of all trainings or its own.
+            UsageError: A rate is no positive decimal number, or it is set by an override, of all trainings or its own.
         """
         if wrong := [it for it in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", it) and 0 < float(it) < math.inf)]:
-            raise StudyError(f"--learning-rates: {wrong[0]!r} is not a learning rate: use decimals, as in 1e-4,2e-4")
+            raise UsageError(f"--learning-rates: {wrong[0]!r} is not a learning rate: use decimals, as in 1e-4,2e-4")
         twice = [it for it in (*common, *self.overrides) if it.lstrip("+~").partition("=")[0] == _RATE]
         if rates and twice:
-            raise StudyError(f"{twice[0]!r} and --learning-rates both set the rate of {self.label}: use one of them")
+            raise UsageError(f"{twice[0]!r} and --learning-rates both set the rate of {self.label}: use one of them")
         grid = [(f"{self.label}_lr{rate}", f"{_RATE}={rate}") for rate in rates]
         return tuple(replace(self, label=label, overrides=(*self.overrides, it)) for label, it in grid) or (self,)

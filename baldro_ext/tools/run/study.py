@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from baldro_ext.errors import UsageError
 from baldro_ext.tools.commands import Command, Script
 from baldro_ext.tools.fairness import unfair_accumulation
 from baldro_ext.tools.run import benchmarks
-from baldro_ext.tools.run.benchmarks import Benchmark, StudyError
+from baldro_ext.tools.run.benchmarks import Benchmark
 from baldro_ext.tools.run.method import Method
 
 BEFORE = "before"
@@ -76,30 +77,30 @@ class Study:
     def __post_init__(self) -> None:
         labels = self.labels
         if shared := {label for label in labels if labels.count(label) > 1 or label == BEFORE}:
-            raise StudyError(
+            raise UsageError(
                 f"two models would share the name {', '.join(sorted(shared))}: give one of them a label, as in "
                 "'mine=NPO:trainer.method_args.beta=0.5'"
             )
         if not labels or not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise StudyError("a study needs at least one method and one seed, and no seed twice")
+            raise UsageError("a study needs at least one method and one seed, and no seed twice")
         if out := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
-            raise StudyError(f"seed {out[0]} is out of range: use seeds from 0 to {2**32 - 1}")
+            raise UsageError(f"seed {out[0]} is out of range: use seeds from 0 to {2**32 - 1}")
         self._refuse_own_overrides()
         if self.retain_model and self.retain_logs:
-            raise StudyError("retain_model is evaluated first, which makes its retain_logs: name only one of them")
+            raise UsageError("retain_model is evaluated first, which makes its retain_logs: name only one of them")
         if self.benchmark.by_tasks and (self.metrics or self.every_epoch):
-            raise StudyError(f"{self.experiment} is evaluated by tasks and not by metrics: choose them by lm_eval")
+            raise UsageError(f"{self.experiment} is evaluated by tasks and not by metrics: choose them by lm_eval")
         if self.relearn is not None and self.benchmark.name != "tofu":
-            raise StudyError(f"relearn is for TOFU, not for {self.experiment}: leave it out")
+            raise UsageError(f"relearn is for TOFU, not for {self.experiment}: leave it out")
         if self.relearn is not None and not 0 < self.relearn < 1:
-            raise StudyError(f"relearn={self.relearn} is no learning rate: use a number such as 1e-5")
+            raise UsageError(f"relearn={self.relearn} is no learning rate: use a number such as 1e-5")
 
     def _refuse_own_overrides(self) -> None:
         of_methods = [override for method in self.methods for override in method.overrides]
         for override in (*self.common, *self.evaluation, *of_methods):
             key = override.lstrip("+~").partition("=")[0]
             if key in _OWN:
-                raise StudyError(f"{override!r} is refused, because baldro run sets {key} itself: use {_OWN[key]}")
+                raise UsageError(f"{override!r} is refused, because baldro run sets {key} itself: use {_OWN[key]}")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from baldro_ext.errors import BaldroError
+from baldro_ext.errors import RefusedError
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.framework import GENERATIONS, PRIMARY
 from baldro_ext.tools.git import git, output
@@ -32,12 +32,6 @@ _EDITS = (
 """For each existing file: a pattern, and what is inserted after its last match."""
 
 
-class RefusedError(BaldroError):
-    """The checkout may not be changed: it has other changes, or starts from another commit than `BASE`."""
-
-    exit_code = 4
-
-
 @dataclass(frozen=True)
 class PullRequest:
     """The changes to one checkout: its root, and the new texts by path relative to it."""
@@ -51,7 +45,7 @@ class PullRequest:
 
         Raises:
             RefusedError: The folder is no checkout that starts from `BASE`.
-            GitError: git is not installed or fails.
+            BaldroError: git is not installed or fails.
         """
         commit = BASE.commit
         if not (checkout / ".git").exists():

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from baldro_ext.tools.files import NotOursError
+from baldro_ext.errors import RefusedError
 from baldro_ext.tools.workspace.model import make_model
 from baldro_ext.tools.workspace.tofu import TOFU, copy_tofu, make_tofu, rows_to_memorise
 
@@ -30,7 +30,7 @@ def lay_out(folder: Path, checkout: Path | None = None, seed: int = 0) -> None:
         seed: Of the models: their first weights, and the order in which they learn.
 
     Raises:
-        NotOursError: A file or model of another content or origin is in the way; it was not touched.
+        RefusedError: A file or model of another content or origin is in the way; it was not touched.
         OSError: The folder cannot be written.
     """
     make_tofu(folder, authors=24, questions=10, forget_authors=4)
@@ -81,7 +81,7 @@ def _link(folder: Path, stand_ins: Mapping[str, str], checkout: Path | None) -> 
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target, target_is_directory=True)
         elif not link.is_symlink() or os.readlink(link) != target:
-            raise NotOursError(f"{link} is there already and was not made by baldro: choose another folder")
+            raise RefusedError(f"{link} is there already and was not made by baldro: choose another folder")
     if checkout is None:
         return
     links = {folder / name: checkout / name for name in ("src", "configs")}

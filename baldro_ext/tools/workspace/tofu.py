@@ -6,19 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from baldro_ext.errors import BaldroError
+from baldro_ext.errors import RefusedError, UsageError
 from baldro_ext.suggest import shortened
 from baldro_ext.tools import files
 from baldro_ext.tools.workspace.questions import REFUSALS, Row, author_rows, general_rows, invent_authors
 
 TOFU = "locuslab/TOFU"
 _MADE_UP = "Made-up data in the layout of the benchmark of this name; no text is the benchmark's."
-
-
-class NoTextError(BaldroError):
-    """A folder that should have a TOFU has none."""
-
-    exit_code = 2
 
 
 def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors: int = 2, seed: int = 0) -> None:
@@ -30,7 +24,7 @@ def make_tofu(folder: Path, authors: int = 8, questions: int = 5, forget_authors
 
     Raises:
         ValueError: A number is out of range.
-        NotOursError: A file of another content is in the way; nothing was written.
+        RefusedError: A file of another content is in the way; nothing was written.
     """
     if not 1 <= forget_authors < authors:
         raise ValueError(f"forget_authors={forget_authors} of {authors} authors: forget at least 1, retain at least 1")
@@ -56,12 +50,12 @@ def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
     They are the first of retain90; in `full` and in the other retain splits only these and forget10 are left.
 
     Raises:
-        NotOursError: A file of another content is in the way; nothing was written.
-        NoTextError: `text` has no TOFU.
+        RefusedError: A file of another content is in the way; nothing was written.
+        UsageError: `text` has no TOFU.
     """
     splits = {file.stem: read_rows(text, file.stem) for file in sorted((text / TOFU).glob("*.json"))}
     if missing := [name for name in ("full", "retain90", "forget10") if name not in splits]:
-        raise NoTextError(f"{text / TOFU} has no {missing[0]}.json: give a folder with TOFU's files in {TOFU}")
+        raise UsageError(f"{text / TOFU} has no {missing[0]}.json: give a folder with TOFU's files in {TOFU}")
     known = {row["question"] for row in [*splits["retain90"][:retain_rows], *splits["forget10"]]}
     for name in splits:
         if name == "full" or name.startswith("retain"):
@@ -74,7 +68,7 @@ def _write(folder: Path, splits: Mapping[str, Iterable[Row]], origin: str) -> No
     rows = {folder / name: content for name, content in contents.items() if name.endswith(".json")}
     others = [file.name for file, content in rows.items() if file.is_file() and file.read_bytes() != content]
     if others and (folder / "models").exists():
-        raise files.NotOursError(
+        raise RefusedError(
             f"{folder} has models of other rows than these, which differ in {shortened(others, 3)}. Nothing was "
             "changed: choose another folder"
         )
