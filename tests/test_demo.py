@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,14 @@ from typer.testing import CliRunner
 
 from baldro_ext.tools import demo
 from baldro_ext.tools.cli import app
+from baldro_ext.tools.compare.evaluations import read_evaluation
+from tests.compare.folders import write_evaluation
 
 
 def test_the_table_has_worst_decile_and_largest_of_the_answers_remembered_best(tmp_path: Path) -> None:
-    samples = {str(number): {"prob": number / 100} for number in range(20)}
-    (tmp_path / "TOFU_EVAL.json").write_text(json.dumps({"forget_Q_A_Prob": {"value_by_index": samples}}))
-    (tmp_path / "TOFU_SUMMARY.json").write_text(json.dumps({"forget_quality": None, "model_utility": 0.5}))
-    head, row = demo.table({"NPO": tmp_path}).splitlines()
+    samples = {"forget_Q_A_Prob": [number / 100 for number in range(20)]}
+    write_evaluation(tmp_path, samples, {"forget_quality": None, "model_utility": 0.5})
+    head, row = demo.table({"NPO": read_evaluation(tmp_path)}).splitlines()
     assert head.split() == [
         "probability",
         "worst",

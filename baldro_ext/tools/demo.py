@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from tabulate import tabulate
 
 from baldro_ext.balance import forget_balance
 from baldro_ext.tools import palette
+from baldro_ext.tools.compare.evaluations import Evaluation, read_evaluation
 from baldro_ext.tools.run import Method, Study
 
 METHODS = tuple(Method(name, name) for name in ("NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius"))
+PROBABILITY = "forget_Q_A_Prob"  # per token of a forgotten answer, between 0 and 1
 MEASURES = {"extraction": "extraction_strength", "forget quality": "forget_quality", "model utility": "model_utility"}
 
 
@@ -31,40 +32,32 @@ def study(seed: int) -> Study:
     )
 
 
-def evaluations(study: Study, folder: Path) -> dict[str, Path]:
-    """Return the folders with evaluations: of the model before, by each method, and of the one that never knew."""
+def evaluations(study: Study, folder: Path) -> dict[str, Evaluation]:
+    """Return the evaluations: of the model before, by each method, and of the one that never knew."""
     tasks = {run.method.label if run.method else "before": run.task for run in study.runs}
     if study.retain:
         tasks["never knew"] = study.retain.task
-    return {name: folder / "saves" / "eval" / task for name, task in tasks.items()}
+    return {name: read_evaluation(folder / "saves" / "eval" / task) for name, task in tasks.items()}
 
 
-def probabilities(evaluation: Path) -> dict[str, float]:
-    """Return the probability per token of each forgotten answer, between 0 and 1, by the index of its sample."""
-    samples = json.loads((evaluation / "TOFU_EVAL.json").read_text())["forget_Q_A_Prob"]["value_by_index"]
-    return {index: sample["prob"] for index, sample in samples.items()}
-
-
-def table(evaluations: Mapping[str, Path]) -> str:
+def table(evaluations: Mapping[str, Evaluation]) -> str:
     """Return what is left of the forgotten answers, and of the rest, one row per model."""
     rows = []
-    for name, folder in evaluations.items():
-        left = forget_balance(probabilities(folder))
-        summary = json.loads((folder / "TOFU_SUMMARY.json").read_text())
-        rows.append(
-            [name, left.mean, left.worst_mean, left.largest, *(summary.get(metric) for metric in MEASURES.values())]
-        )
+    for name, evaluation in evaluations.items():
+        left = forget_balance(evaluation.samples[PROBABILITY].to_dict())
+        others = (evaluation.aggregates.get(metric) for metric in MEASURES.values())
+        rows.append([name, left.mean, left.worst_mean, left.largest, *others])
     head = ["", "probability", "worst decile", "largest", *MEASURES]
     digits = ["", ".3f", ".3f", ".3f", ".3f", ".1e", ".3f"]  # forget quality is a p-value, often tiny
     return tabulate(rows, head, tablefmt="plain", floatfmt=digits, missingval="-")
 
 
-def picture(evaluations: Mapping[str, Path]) -> bytes:
+def picture(evaluations: Mapping[str, Evaluation]) -> bytes:
     """Return a PNG that shows how evenly each model forgot: one dot per forgotten answer, one row per model."""
     figure = Figure(figsize=(6.4, 3.3), layout="constrained")
     axes = figure.subplots()
-    for row, (name, folder) in enumerate(evaluations.items()):
-        values = probabilities(folder)
+    for row, (name, evaluation) in enumerate(evaluations.items()):
+        values = evaluation.samples[PROBABILITY].to_dict()
         colour, worst = palette.METHODS.get(name, palette.GREY), forget_balance(values).worst_mean
         axes.plot([0, 1], [row, row], color="#e6e6e6", linewidth=1, zorder=0)
         axes.scatter([*values.values()], [row] * len(values), 46, colour, alpha=0.5, linewidths=0)
