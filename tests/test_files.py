@@ -63,7 +63,7 @@ def test_what_cannot_be_written_is_named_with_a_remedy_and_leaves_nothing(tmp_pa
 def test_what_is_made_is_known_by_its_whole_recipe(tmp_path: Path) -> None:
     file = tmp_path / "made.json"
     assert not is_made(file, {"seed": 1})
-    mark_made(file, {"seed": 1, "layers": (2, 3)}, seconds=1.5)
+    mark_made(file, {"seed": 1, "layers": (2, 3)})
     assert is_made(file, {"layers": [2, 3], "seed": 1})
     assert not is_made(file, {"seed": 1})
     file.write_text("{")

@@ -90,16 +90,14 @@ class Runner:
         Args:
             commands: Those that share folders: the evaluations of one model write into the same.
         """
-        known = {
-            command: self.has_succeeded(command) or files.is_made(self._note(command), self._recipe(command, False))
-            for command in commands
-        }
-        ours = {file.parent for command in commands if known[command] for file in self._results(command)}
+        notes = {command: files.recipe_of(self._note(command)) for command in commands}
+        known = [it for it, note in notes.items() if note in (self._recipe(it), self._recipe(it, finished=False))]
+        ours = {file.parent for command in known for file in self._results(command)}
         found = []
-        for command in (command for command in commands if not known[command]):
+        for command in (command for command in commands if command not in known):
             places = self._results(command)
             places += sorted({file.parent for file in places} - ours)
-            if files.recipe_of(self._note(command)) is None:  # not the log of another command line that ran here
+            if notes[command] is None:  # not the log of another command line that ran here
                 places += [self.log(command), self._note(command)]
             found += [place for place in places if place.exists() and not _is_empty(place)][:1]
         return found
@@ -153,11 +151,10 @@ class Runner:
                     f"cannot {command.name} (exit code {code}): the whole output is in {shlex.quote(str(log))}, "
                     f"its end is\n{_end(log)}"
                 )
-            seconds = time.monotonic() - started
-            files.mark_made(self._note(command), self._recipe(command), seconds=round(seconds, 1))
+            files.mark_made(self._note(command), self._recipe(command))
         except OSError as error:
             raise RunError(f"cannot {command.name}: {files.explained(error, log)}") from None
-        return seconds
+        return time.monotonic() - started
 
     def stop(self) -> None:
         """End the commands that are running, and those that are still to start; all of them fail."""

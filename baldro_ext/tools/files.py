@@ -86,18 +86,12 @@ def check(folder: Path, names: Iterable[str]) -> None:
 
 def is_made(file: Path, recipe: Mapping[str, Any]) -> bool:
     """Whether `mark_made` noted in a file that this very recipe was carried out to the end."""
-    return bool(recipe) and recipe_of(file) == json.loads(json.dumps(recipe))
+    return bool(recipe_of(file) == json.loads(json.dumps(recipe)))
 
 
-def mark_made(file: Path, recipe: Mapping[str, Any], **facts: Any) -> None:
-    """Note that a recipe was carried out to the end.
-
-    Args:
-        file: A JSON file, replaced.
-        recipe: All that the result depends on, as JSON.
-        facts: What else is worth knowing of it, as how long it took.
-    """
-    replace(file, json.dumps({"recipe": recipe, **facts}, indent=1).encode() + b"\n")
+def mark_made(file: Path, recipe: Mapping[str, Any]) -> None:
+    """Note in a JSON file that a recipe, all that a result depends on, was carried out to the end."""
+    replace(file, json.dumps({"recipe": recipe}, indent=1).encode() + b"\n")
 
 
 def recipe_of(file: Path) -> Any:
