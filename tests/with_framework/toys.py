@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from baldro_ext.tools import files
 from baldro_ext.tools.workspace.questions import general_rows
-from baldro_ext.tools.workspace.tofu import dataset_files, json_lines
+from baldro_ext.tools.workspace.tofu import json_lines
 
 Row = dict[str, Any]
 
@@ -56,7 +57,7 @@ def make_muse(folder: Path, texts: int = 6) -> None:
             "retain_qa_icl": _questions(facts[-1:]),
         },
     }
-    files.write(folder, dataset_files("muse-bench/MUSE-News", configs))
+    files.write(folder, _dataset("muse-bench/MUSE-News", configs))
 
 
 def make_wmdp(folder: Path, texts: int = 20) -> None:
@@ -83,7 +84,7 @@ def make_arc_easy(folder: Path) -> None:
         asked = {"id": f"made_{number}", "question": fact["question"]}
         rows.append({**asked, "choices": {"text": choices, "label": list("ABCD")}, "answerKey": label})
     splits = {"train": rows[:4], "validation": rows[4:8], "test": rows[8:]}
-    files.write(folder, dataset_files("allenai/ai2_arc", {"ARC-Easy": splits}))
+    files.write(folder, _dataset("allenai/ai2_arc", {"ARC-Easy": splits}))
 
 
 def _facts(count: int) -> list[dict[str, str]]:
@@ -98,3 +99,19 @@ def _facts(count: int) -> list[dict[str, str]]:
 
 def _questions(towns: list[dict[str, str]]) -> list[Row]:
     return [{"question": q.format(**town), "answer": a.format(**town)} for town in towns for q, a in ASKED]
+
+
+def _dataset(name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]]) -> dict[str, bytes]:
+    """Return the files of a dataset by their path, from its rows by configuration and split."""
+    card, contents = ["---", "configs:"], {}
+    for config, splits in configs.items():
+        lines = {split: json_lines(rows) for split, rows in splits.items()}
+        # As for TOFU, a digest of the rows keeps apart what the datasets library caches.
+        digest = files.sha256(b"\n".join(lines.values()))[:16]
+        card += [f"- config_name: {config}", f"  description: rows {digest}", "  data_files:"]
+        for split, content in lines.items():
+            file = f"{config}/{split}.json"
+            card += [f"  - split: {split}", f"    path: {file}"]
+            contents[f"{name}/{file}"] = content
+    card += ["---", "Made-up data in the layout of the benchmark of this name.", ""]
+    return {f"{name}/README.md": "\n".join(card).encode(), **contents}

@@ -29,11 +29,14 @@ class Training:
     learning_rate: float = 3e-3  # of AdamW after the first epoch; decays linearly to a tenth over max_epochs
 
 
+FROM_NOTHING = Training()
+
+
 def memorise(
     model: Any,
     tokenizer: Any,
     rows: Sequence[Mapping[str, str]],
-    training: Training | None = None,
+    training: Training = FROM_NOTHING,
     *,
     seed: int = 0,
     title: str = "memorising",
@@ -46,7 +49,7 @@ def memorise(
         model: A causal language model of transformers on any device; all of it is trained.
         tokenizer: With a chat template, in whose layout the questions are asked.
         rows: With question and answer, at least one; where one question has two answers, they share the probability.
-        training: By default `Training()`.
+        training: When to stop, and how fast to learn.
         seed: Of the order of the batches.
         title: Of the progress bar.
 
@@ -55,20 +58,19 @@ def memorise(
     """
     if not rows:
         raise ValueError("there are no rows to memorise")
-    plan = training or Training()
     samples = sorted(encode_answers(tokenizer, rows), key=lambda sample: len(sample["input_ids"]))
     collate = ForgetRetainCollator(tokenizer.pad_token_id)
     # Rows of similar length share a batch: next to no padding is computed.
-    batches = [collate(samples[i : i + plan.batch_size]) for i in range(0, len(samples), plan.batch_size)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, weight_decay=0.0)
-    steps = plan.max_epochs * len(batches)
+    batches = [collate(samples[i : i + training.batch_size]) for i in range(0, len(samples), training.batch_size)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=0.0)
+    steps = training.max_epochs * len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / len(batches), 1.0) * (1 - 0.9 * step / steps)
     )
     order, reached, epoch = Random(seed), 0.0, 0
     model.train()
-    with tqdm(total=plan.max_epochs, desc=title, unit="epoch", dynamic_ncols=True) as bar:
-        while reached < plan.probability and epoch < plan.max_epochs:
+    with tqdm(total=training.max_epochs, desc=title, unit="epoch", dynamic_ncols=True) as bar:
+        while reached < training.probability and epoch < training.max_epochs:
             total = 0.0
             for batch in order.sample(batches, len(batches)):
                 loss, probabilities = _answers(model, batch)
@@ -83,9 +85,9 @@ def memorise(
             bar.update()
         bar.total = epoch  # no more were needed
     model.eval()
-    if reached < plan.probability:
+    if reached < training.probability:
         warnings.warn(
-            f"after epoch {epoch} the answers have probability {reached:.3f}, not {plan.probability}: "
+            f"after epoch {epoch} the answers have probability {reached:.3f}, not {training.probability}: "
             "use more epochs, a larger model or fewer rows",
             stacklevel=2,
         )

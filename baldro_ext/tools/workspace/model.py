@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from baldro_ext.errors import RefusedError
 from baldro_ext.tools.files import is_made, mark_made, sha256
-from baldro_ext.tools.workspace.memorise import Training, memorise
+from baldro_ext.tools.workspace.memorise import FROM_NOTHING, Training, memorise
 from baldro_ext.tools.workspace.tofu import TOFU
 
 RECIPE = "recipe.json"
@@ -40,7 +40,7 @@ def make_model(
     rows: Sequence[Mapping[str, str]] | None = None,
     hidden: int = 32,
     vocabulary: int = 768,
-    training: Training | None = None,
+    training: Training = FROM_NOTHING,
     seed: int = 0,
 ) -> Path:
     """Save a tokenizer and a Llama in float32 under `models/NAME`, unless the same call did so before.
@@ -55,7 +55,7 @@ def make_model(
         rows: Questions and answers to memorise, as of `rows_to_memorise`; by default the weights stay random.
         hidden: Width, a multiple of 4; the feed-forward layers are 8/3 as wide.
         vocabulary: Tokens, at most; at least 300, for bytes and special tokens.
-        training: How to train on `rows`; by default `Training()`.
+        training: How to train on `rows`.
         seed: Of the first weights and of the order of the rows.
 
     Raises:
@@ -64,12 +64,11 @@ def make_model(
         OSError: It cannot be written; nothing of it is left.
     """
     text = _text(folder / TOFU)
-    plan = training or Training()
     recipe = {
         "shape": [hidden, _LAYERS, _HEADS, vocabulary],
         "text": sha256(json.dumps(text).encode()),
         "rows": None if rows is None else digest_rows(rows),
-        "training": None if rows is None else vars(plan),
+        "training": None if rows is None else vars(training),
         "seed": seed,
     }
 
@@ -77,7 +76,7 @@ def make_model(
         tokenizer = _tokenizer(text, vocabulary)
         model = _random_llama(tokenizer, hidden, seed)
         if rows is not None:
-            memorise(model, tokenizer, rows, plan, seed=seed, title=f"training {name}")
+            memorise(model, tokenizer, rows, training, seed=seed, title=f"training {name}")
         return tokenizer, model
 
     return save_once(folder / "models" / name, recipe, build)

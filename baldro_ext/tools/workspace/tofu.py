@@ -64,15 +64,24 @@ def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
 
 
 def _write(folder: Path, splits: Mapping[str, Iterable[Row]], origin: str) -> None:
-    contents = dataset_files(TOFU, {name: {"train": rows} for name, rows in splits.items()}, origin)
-    rows = {folder / name: content for name, content in contents.items() if name.endswith(".json")}
-    others = [file.name for file, content in rows.items() if file.is_file() and file.read_bytes() != content]
+    contents = {f"{TOFU}/{name}.json": json_lines(rows) for name, rows in splits.items()}
+    others = [
+        name for name, rows in contents.items() if (folder / name).is_file() and (folder / name).read_bytes() != rows
+    ]
     if others and (folder / "models").exists():
         raise RefusedError(
             f"{folder} has models of other rows than these, which differ in {shortened(others, 3)}. Nothing was "
             "changed: choose another folder"
         )
-    files.write(folder, contents | {"data/idk.jsonl": "".join(f"{line}\n" for line in REFUSALS).encode()})
+    card = ["---", "configs:"]
+    for name, rows in zip(splits, contents.values(), strict=True):
+        # The datasets library names its cache after the card alone: without a digest of the rows in it, a
+        # second working folder with the same split names would silently be given the rows of the first.
+        card += [f"- config_name: {name}", f"  description: rows {files.sha256(rows)[:16]}", "  data_files:"]
+        card += ["  - split: train", f"    path: {name}.json"]
+    refusals = "".join(f"{line}\n" for line in REFUSALS)
+    texts = {f"{TOFU}/README.md": "\n".join([*card, "---", origin, ""]), "data/idk.jsonl": refusals}
+    files.write(folder, contents | {name: text.encode() for name, text in texts.items()})
 
 
 def read_rows(folder: Path, split: str) -> list[Row]:
@@ -102,32 +111,6 @@ def rows_to_memorise(folder: Path, split: str = "full") -> list[Row]:
     for name in ("real_authors_perturbed", "world_facts_perturbed"):
         rows += read_rows(folder, name)
     return _plain(rows)
-
-
-def dataset_files(
-    name: str, configs: Mapping[str, Mapping[str, Iterable[Row]]], origin: str = _MADE_UP
-) -> dict[str, bytes]:
-    """Return the files of a dataset that `datasets.load_dataset(name, config, split=...)` finds in its folder.
-
-    Args:
-        name: The folder of the dataset.
-        configs: Rows by configuration and split.
-        origin: Where the rows come from, for the dataset's card.
-    """
-    card = ["---", "configs:"]
-    contents = {}
-    for config, splits in configs.items():
-        lines = {split: json_lines(rows) for split, rows in splits.items()}
-        # The datasets library names its cache after the card alone: without a digest of the rows in it, a
-        # second working folder with the same split names would silently be given the rows of the first.
-        digest = files.sha256(b"\n".join(lines.values()))[:16]
-        card += [f"- config_name: {config}", f"  description: rows {digest}", "  data_files:"]
-        for split, content in lines.items():
-            file = f"{config}.json" if list(splits) == ["train"] else f"{config}/{split}.json"
-            card += [f"  - split: {split}", f"    path: {file}"]
-            contents[f"{name}/{file}"] = content
-    card += ["---", origin, ""]
-    return {f"{name}/README.md": "\n".join(card).encode(), **contents}
 
 
 def json_lines(rows: Iterable[Row]) -> bytes:
