@@ -177,7 +177,7 @@ def test_runs_of_unknown_seeds_are_not_paired(workspace: Workspace) -> None:
 def test_the_table_has_a_row_per_run_and_metric(workspace: Workspace) -> None:
     workspace.run("b", "BalDRO_DV", 5, [0.1, 1 / 3], {"model_utility": None})
     workspace.run("a", "NPO", 5, [0.1, 0.7])
-    table = of(workspace).table
+    table = of(workspace).values
     assert list(table) == ["method", "seed", "run", "metric", "value"]
     largest = table[table["metric"] == "forget_Q_A_Prob.largest"]
     assert largest[["method", "seed", "value"]].values.tolist() == [["NPO", 5, 0.7], ["BalDRO_DV", 5, 1 / 3]]

@@ -19,6 +19,7 @@ from baldro_ext.tools.cli import app
 from baldro_ext.tools.compare import Comparison, compare, plots, results
 from baldro_ext.tools.compare.formatting import text
 from baldro_ext.tools.compare.fronts import Fronts, cost_at, pareto
+from baldro_ext.tools.compare.table import Table
 from tests.compare.folders import STEPS_PER_EPOCH, Workspace, grid, write, write_evaluation
 
 Points = list[tuple[float, float]]
@@ -96,14 +97,14 @@ def measured(workspace: Workspace, trainer: str, rate: float, seed: int, utility
     workspace.run(f"{trainer}{rate:g}_{seed}", trainer, seed, aggregates=values, learning_rate=rate)
 
 
-def at_levels(workspace: Workspace, levels: Sequence[float], **options: Any) -> tuple[Comparison, Fronts]:
+def at_levels(workspace: Workspace, levels: Sequence[float], **options: Any) -> tuple[Table, Fronts]:
     options = {"left": "extraction_strength", **options}
     fronts = compare([workspace.unlearn], levels=levels, **options).fronts
     assert fronts is not None
-    return fronts.comparison, fronts
+    return fronts.table, fronts
 
 
-def cell(comparison: Comparison, method: str, level: float) -> pd.Series:
+def cell(comparison: Table, method: str, level: float) -> pd.Series:
     return comparison.summary.loc[(f"extraction_strength at model_utility {level:g}", method)]
 
 
@@ -226,7 +227,7 @@ def on_a_grid(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 def test_chosen_levels_are_reached_by_the_baseline(on_a_grid: Comparison) -> None:
     assert on_a_grid.fronts is not None
     assert len(on_a_grid.fronts.levels) > 2
-    assert (on_a_grid.fronts.comparison.summary.xs("NPO", level="method")["n"] == 3).all()
+    assert (on_a_grid.fronts.table.summary.xs("NPO", level="method")["n"] == 3).all()
 
 
 def test_levels_are_chosen_along_the_fronts_of_all_methods(workspace: Workspace) -> None:
@@ -279,7 +280,7 @@ def test_the_picture_has_the_front_of_each_seed(on_a_grid: Comparison) -> None:
     assert drawn[0][0, 1] == drawn[0][1, 1], "level down to the lowest utility that was measured"
     mean = next(it for it in axes.lines if it.get_label() == "NPO")
     at = np.interp(fronts.levels, np.asarray(mean.get_xdata()), np.asarray(mean.get_ydata()))
-    assert at == pytest.approx(fronts.comparison.summary.xs("NPO", level="method")["mean"].to_numpy(), rel=0.02)
+    assert at == pytest.approx(fronts.table.summary.xs("NPO", level="method")["mean"].to_numpy(), rel=0.02)
 
 
 def test_every_output_has_the_levels(workspace: Workspace, tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_method_without_both_metrics_and_runs_without_a_seed_are_said(workspac
         write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]}, values)
     fronts = compare([workspace.folder], levels=(), left="forget_Q_A_Prob").fronts
     assert fronts is not None
-    assert fronts.comparison.summary["n"].tolist() == [1, 1, 0]
+    assert fronts.table.summary["n"].tolist() == [1, 1, 0]
     with pytest.raises(UsageError, match="--left leak@10"):  # nobody knows which direction is better
         compare([workspace.folder], levels=(), left="leak@10")
     for name in ("x", "y"):
@@ -337,5 +338,5 @@ def test_a_method_without_both_metrics_and_runs_without_a_seed_are_said(workspac
         write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]}, values)
     fronts = compare([workspace.folder], levels=(), left="task10/acc").fronts
     assert fronts is not None
-    assert fronts.comparison.metrics[0].key == "task10/acc at model_utility 0.5"
-    assert "NPO has no evaluation with both model_utility and task10/acc" in fronts.comparison.notes
+    assert fronts.table.metrics[0].key == "task10/acc at model_utility 0.5"
+    assert "NPO has no evaluation with both model_utility and task10/acc" in fronts.table.notes

@@ -1,13 +1,11 @@
-"""Compare runs: one long table of values, and a summary of methods by metrics, each against its baseline."""
+"""Compare runs: find them, check that they belong together, and put their values side by side."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -18,76 +16,29 @@ from baldro_ext.tools.compare import checks
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
-from baldro_ext.tools.compare.methods import Method, baselines, group, in_order
+from baldro_ext.tools.compare.methods import baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
 from baldro_ext.tools.compare.records import read_published
 from baldro_ext.tools.compare.run import Run
-from baldro_ext.tools.compare.statistics import interval, paired
+from baldro_ext.tools.compare.table import BEFORE, RETAIN, Table
 from baldro_ext.tools.files import sha256
 
-BEFORE, RETAIN = "before unlearning", "retain model"
-"""The models that are no method, as they are called in tables and pictures."""
 _COLUMNS = {"method": str, "seed": "Int64", "learning_rate": float, "run": str, "epoch": float}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Runs side by side."""
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Table):
+    """Runs side by side: the table of their final values, and what else is known."""
 
-    methods: tuple[Method, ...]  # in the order of tables and pictures
-    metrics: tuple[Metric, ...]  # those to show
-    table: pd.DataFrame  # final values, a row per run and metric: method, seed, run (its folder), metric and value
-    # The same during training, too, a row per evaluation: learning_rate, epoch (none for the final one), and metrics.
+    # The values of all evaluations, a row each: method, seed, run, learning_rate, epoch (none for the final one), and
+    # metrics.
     evaluations: pd.DataFrame
-    baselines: dict[str, str]  # by the label of each method that has one
-    worst_share: float  # share of the samples that counts as worst
-    references: dict[str, Evaluation]  # `BEFORE` and `RETAIN`, as far as they were found
-    warnings: tuple[str, ...]  # what makes the comparison wrong, unfair or empty
-    published: pd.DataFrame  # numbers of others: method, seed, metric, value and source
-    notes: tuple[str, ...] = ()  # what a reader must know: missing values, unknown facts, versions
     fronts: Fronts | None = None  # the methods at equal utility, if asked for
-    intervals: bool = False  # whether to show intervals over seeds instead of standard deviations
-
-    def __getitem__(self, label: str) -> Method:
-        return next(method for method in self.methods if method.label == label)
 
     @property
-    def runs(self) -> list[Run]:
-        """All runs, by method."""
-        return [run for method in self.methods for run in method.runs]
-
-    @property
-    def before(self) -> list[Evaluation]:
-        """Evaluations of the model before unlearning: by itself, or before the first step of the trainings."""
-        by_itself = [self.references[BEFORE]] if BEFORE in self.references else []
-        return by_itself or [run.checkpoints[0] for run in self.runs if 0 in run.checkpoints]
-
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """Return one row per metric to show and method, with these columns.
-
-        mean, sd, n: over seeds, of log10 where the metric is logarithmic; sd divides by n - 1
-        low, high: `statistics.interval` of the mean
-        baseline: a label, or `None`
-        pairs, gain, gain_low, gain_high, better, worse, mark: `statistics.paired` for method and baseline
-        """
-        rows = []
-        for shown, method in itertools.product(self.metrics, self.methods):
-            values, baseline = self._values(method.label, shown), self.baselines.get(method.label)
-            low, high = interval(values)
-            sd = values.replace(-math.inf, math.nan).std(skipna=False)
-            gains = pd.Series(dtype=float)
-            if baseline and shown.better:
-                own, other = (it[it.index.notna()] for it in (values, self._values(baseline, shown)))
-                gains = shown.gain(*own.align(other, join="inner"))
-            row = {"metric": shown.key, "method": method.label, "baseline": baseline, **paired(gains)}
-            rows.append({**row, "mean": values.mean(), "sd": sd, "low": low, "high": high, "n": len(values)})
-        return pd.DataFrame(rows).set_index(["metric", "method"])
-
-    def _values(self, label: str, shown: Metric) -> pd.Series:
-        """Return a method's values by seed, on the scale on which the metric is averaged."""
-        rows = self.table[(self.table["method"] == label) & (self.table["metric"] == shown.key)]
-        return rows.set_index("seed")["value"].map(shown.scaled).astype(float)
+    def tables(self) -> tuple[Table, ...]:
+        """What there is to show, in order: at equal utility, if asked for, and each learning rate by itself."""
+        return (self.fronts.table, self) if self.fronts else (self,)
 
 
 def compare(
@@ -145,17 +96,19 @@ def compare(
         for epoch, evaluation in [*run.checkpoints.items(), (None, run.evaluation)]
     ).astype(_COLUMNS)  # fmt: skip
     final = evaluations[evaluations["epoch"].isna()].drop(columns=["epoch", "learning_rate"])
-    table = final.melt(["method", "seed", "run"], var_name="metric").dropna(subset="value")
-    if table.empty:
+    values = final.melt(["method", "seed", "run"], var_name="metric").dropna(subset="value")
+    if values.empty:
         raise UsageError("none of the evaluations has a value: evaluate again with src/eval.py")
-    offered = set(table["metric"])
+    offered = set(values["metric"])
     shown = [metric(chosen(key, offered, "--metric")) for key in metrics or default_metrics(offered) or sorted(offered)]
     missing = _missing([run.name for method in methods for run in method.runs], final, shown)
     left_out = [f"left out: {'; '.join(unfinished)}"] if unfinished else []
+    if levels is None and len(by_grid(methods)) < len(methods):
+        left_out.append("One method with several learning rates: compare at equal utility by --levels auto.")
     comparison = Comparison(
         methods=tuple(methods),
         metrics=tuple(shown),
-        table=table,
+        values=values,
         evaluations=evaluations,
         baselines=pairs,
         worst_share=worst_share,
@@ -166,7 +119,7 @@ def compare(
     )
     if levels is None:
         return comparison
-    return dataclasses.replace(comparison, fronts=fronts(comparison, baseline, levels, utility, left))
+    return dataclasses.replace(comparison, fronts=fronts(comparison, evaluations, baseline, levels, utility, left))
 
 
 def _without_references(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Evaluation]]:

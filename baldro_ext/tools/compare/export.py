@@ -13,6 +13,7 @@ from baldro_ext.tools.compare import report
 from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.formatting import gains, notes, number, oriented, results
 from baldro_ext.tools.compare.metrics import Metric
+from baldro_ext.tools.compare.table import Table
 
 _BOLD, _END = "\ue000", "\ue001"  # private signs, which no name from outside keeps
 _LATEX_SIGNS = str.maketrans({
@@ -32,47 +33,51 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
     texts = {
         "comparison.md": markdown(comparison, pictures),
         "comparison.tex": latex(comparison),
-        "comparison.csv": _csv(comparison.table),
+        "comparison.csv": _csv(comparison.values),
         "summary.csv": _csv(comparison.summary.reset_index()),
         "report.html": report.render(comparison, pictures, command),
     }
     if comparison.fronts:
         texts["fronts.csv"] = _csv(comparison.fronts.points)
-        texts["levels.csv"] = _csv(comparison.fronts.comparison.summary.reset_index())
+        texts["levels.csv"] = _csv(comparison.fronts.table.summary.reset_index())
     images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
     files.write(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images)
 
 
 def markdown(comparison: Comparison, pictures: Sequence[report.Picture] = ()) -> str:
-    """Return table, gains, notes and links to the pictures as Markdown."""
-    above = [markdown(comparison.fronts.comparison)] if comparison.fronts else []
-    tables = [_pipe(it) for it in (oriented(results(comparison)), gains(comparison)) if len(it)]
-    lines = "\n".join(f"- {_plain(line)}" for line in notes(comparison))
-    links = [
+    """Return tables, gains, notes and links to the pictures as Markdown."""
+    blocks = []
+    for table in comparison.tables:
+        blocks += [_pipe(it) for it in (oriented(results(table)), gains(table)) if len(it)]
+        blocks.append("\n".join(f"- {_plain(line)}" for line in notes(table)))
+    blocks += [
         f"{it.title}: {it.missing}." if it.missing else f"![{it.title}]({it.name}.png)\n\n{it.caption}"
         for it in pictures
     ]
-    return "\n\n".join([*above, *tables, lines, *links]) + "\n"
+    return "\n\n".join(blocks) + "\n"
 
 
 def latex(comparison: Comparison) -> str:
-    """Return the main table for LaTeX with the package booktabs: names in words, best values of own runs in bold."""
-    table = results(comparison).replace(r" \(?(better|worse)\)?$", "", regex=True)
-    for column, shown in enumerate(comparison.metrics, start=1):
-        for label in _best(comparison, shown):
-            row = table.index.get_loc(label)
-            table.iloc[row, column] = f"{_BOLD}{table.iloc[row, column]}{_END}"
-    table.columns = ["seeds", *(it.title(comparison.worst_share, it.words) for it in comparison.metrics)]
-    table = oriented(table.rename(index=lambda label: str(label).replace("BalDRO_", "BalDRO-").replace("_", " ")))
-    body = str(table.to_latex(escape=True, column_format="l" + "r" * len(table.columns))).translate(_LATEX_SIGNS)
+    """Return the tables for LaTeX with the package booktabs: names in words, best values of own runs in bold."""
+    return "\n".join(map(_latex, comparison.tables))
+
+
+def _latex(table: Table) -> str:
+    cells = results(table).replace(r" \(?(better|worse)\)?$", "", regex=True)
+    for column, shown in enumerate(table.metrics, start=1):
+        for label in _best(table, shown):
+            row = cells.index.get_loc(label)
+            cells.iloc[row, column] = f"{_BOLD}{cells.iloc[row, column]}{_END}"
+    cells.columns = ["seeds", *(it.title(table.worst_share, it.words) for it in table.metrics)]
+    cells = oriented(cells.rename(index=lambda label: str(label).replace("BalDRO_", "BalDRO-").replace("_", " ")))
+    body = str(cells.to_latex(escape=True, column_format="l" + "r" * len(cells.columns))).translate(_LATEX_SIGNS)
     needs, bold = "needs \\usepackage{booktabs}", "bold: the best of the methods, published numbers not counted"
-    above = latex(comparison.fronts.comparison) + "\n" if comparison.fronts else ""
-    return above + "".join(f"% {line}\n" for line in (needs, bold, *notes(comparison, marks=False))) + body
+    return "".join(f"% {line}\n" for line in (needs, bold, *notes(table, marks=False))) + body
 
 
-def _best(comparison: Comparison, shown: Metric) -> list[str]:
+def _best(table: Table, shown: Metric) -> list[str]:
     """Return the methods with the best mean, all whose shown digits are the same; none if that is all of them."""
-    means = comparison.summary.loc[shown.key, "mean"].dropna()
+    means = table.summary.loc[shown.key, "mean"].dropna()
     if means.empty or not shown.better:
         return []
     best = number(max(means, key=lambda mean: shown.gain(mean, 0.0)))

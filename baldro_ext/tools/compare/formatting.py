@@ -11,8 +11,8 @@ import pandas as pd
 
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.comparison import Comparison
-from baldro_ext.tools.compare.methods import by_grid
 from baldro_ext.tools.compare.statistics import T_INTERVAL_FROM
+from baldro_ext.tools.compare.table import Table
 
 ABSENT = "-"
 _FEW_SEEDS = 6  # from here on all of them agree by chance in less than one case of twenty
@@ -49,33 +49,33 @@ def mean_and_spread(mean: float, spread: Sequence[float], n: int, seeds: int) ->
     return text if n == seeds else f"{text} ({n} of {seeds})"
 
 
-def results(comparison: Comparison, metrics: Sequence[str] = ()) -> pd.DataFrame:
+def results(table: Table, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """Return the main table as strings: a row per method, and a column per metric with mean, deviation and mark.
 
     A method has a mark where its shown digits differ from its baseline's. The last rows are the model before
     unlearning, the retain model and published numbers. `metrics` are keys among those it shows; empty for all.
     """
-    shown = [it for it in comparison.metrics if not metrics or it.key in metrics]
+    shown = [it for it in table.metrics if not metrics or it.key in metrics]
     rows = {}
-    for method in comparison.methods:
+    for method in table.methods:
         seeds = len({run.seed for run in method.runs})
-        rows[method.label] = [str(seeds), *(_cell(comparison, it.key, method.label, seeds) for it in shown)]
-    for label, evaluation in comparison.references.items():
-        values = evaluation.values(comparison.worst_share)
+        rows[method.label] = [str(seeds), *(_cell(table, it.key, method.label, seeds) for it in shown)]
+    for label, evaluation in table.references.items():
+        values = evaluation.values(table.worst_share)
         rows[label] = [ABSENT, *(number(it.scaled(values.get(it.key, math.nan))) for it in shown)]
-    for method, numbers in comparison.published.groupby("method", sort=False):
+    for method, numbers in table.published.groupby("method", sort=False):
         series = [numbers.loc[numbers["metric"] == it.key, "value"].map(it.scaled) for it in shown]
         cells = [mean_and_spread(it.mean(), [it.std()], len(it), len(it)) for it in series]
         rows[f"{method} (published)"] = [ABSENT, *cells]
-    titles = [it.title(comparison.worst_share) for it in shown]
+    titles = [it.title(table.worst_share) for it in shown]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", *titles])
 
 
-def _cell(comparison: Comparison, key: str, label: str, seeds: int) -> str:
-    row = comparison.summary.loc[(key, label)]
-    spread = [row["low"], row["high"]] if comparison.intervals else [row["sd"]]
+def _cell(table: Table, key: str, label: str, seeds: int) -> str:
+    row = table.summary.loc[(key, label)]
+    spread = [row["low"], row["high"]] if table.intervals else [row["sd"]]
     cell = mean_and_spread(row["mean"], spread, row["n"], seeds)
-    if row["mark"] and number(row["mean"]) != number(comparison.summary.loc[(key, row["baseline"]), "mean"]):
+    if row["mark"] and number(row["mean"]) != number(table.summary.loc[(key, row["baseline"]), "mean"]):
         cell += f" {row['mark']}"
     return cell
 
@@ -85,57 +85,56 @@ def oriented(table: pd.DataFrame) -> pd.DataFrame:
     return table if len(table) > len(table.columns) - 1 else table.T
 
 
-def gains(comparison: Comparison) -> pd.DataFrame:
+def gains(table: Table) -> pd.DataFrame:
     """Return each method against its baseline as strings, a row per metric and method with one."""
-    titles = {it.key: it.title(comparison.worst_share) for it in comparison.metrics}
+    titles = {it.key: it.title(table.worst_share) for it in table.metrics}
     rows = [
         (titles[row.metric], row.method, row.baseline,
          mean_and_spread(row.gain, [row.gain_low, row.gain_high], row.pairs, row.pairs), f"{row.better} of {row.pairs}")
-        for row in comparison.summary.query("pairs > 0").reset_index().itertuples()
+        for row in table.summary.query("pairs > 0").reset_index().itertuples()
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["metric", "method", "against", "gain", "better in"]).set_index("metric")
 
 
-def notes(comparison: Comparison, marks: bool = True) -> list[str]:
+def notes(table: Table, marks: bool = True) -> list[str]:
     """Return what must stand below the tables, with marks or without, the most important first."""
-    lines = [*comparison.warnings]
-    if comparison.intervals:
+    lines = [*table.warnings]
+    if table.intervals:
         lines.append(
             f"[low, high]: over seeds, from {T_INTERVAL_FROM} seeds on the 95% t interval of the mean, otherwise the "
             "smallest and largest value."
         )
-    elif max(len(method.runs) for method in comparison.methods) > 1:
+    elif max(len(method.runs) for method in table.methods) > 1:
         lines.append("± is the standard deviation over seeds.")
     else:
         lines.append("One seed per method: the spread over seeds is unknown.")
     lines.append("↓ lower, ↑ higher, →0 nearer to 0 is better.")
-    if comparison.baselines and marks:
-        labels = set(comparison.baselines.values())
-        grids = {comparison[label].grid for label in labels}
+    if table.baselines and marks:
+        labels = set(table.baselines.values())
+        grids = {table[label].grid for label in labels}
         same = " with the same learning rate" * (len(grids) < len(labels))
         lines.append(
             f"better, worse: than {' or '.join(sorted(grids if same else labels))}{same} in each of at least two "
             "common seeds; (better), (worse): on average, or with one seed; no word: the shown digits are the same."
         )
-    pairs = comparison.summary["pairs"]
+    pairs = table.summary["pairs"]
     if 1 < (fewest := pairs[pairs > 0].min()) < _FEW_SEEDS:
         lines.append(f"{fewest} seeds agree by chance alone in {200 / 2**fewest:.3g}% of cases.")
-    if any(it.logarithmic for it in comparison.metrics):
+    if any(it.logarithmic for it in table.metrics):
         lines.append("log10: averaged and compared as logarithm, because values span many orders of magnitude.")
-    if not comparison.fronts and len(by_grid(comparison.methods)) < len(comparison.methods):
-        lines.append("One method with several learning rates: compare at equal utility by --levels auto.")
-    if sources := list(comparison.published["source"].unique()):
+    if sources := list(table.published["source"].unique()):
         origin = f" from {'; '.join(filter(None, sources))}" if any(sources) else ""
         lines.append(f"(published): numbers of others{origin}, in no test and not ranked.")
-    if hidden := sorted(set(comparison.published["metric"]) - {it.key for it in comparison.metrics}):
+    if hidden := sorted(set(table.published["metric"]) - {it.key for it in table.metrics}):
         lines.append(f"published, but not shown here: {shortened(hidden, 6)}")
-    return [*lines, *comparison.notes]
+    return [*lines, *table.notes]
 
 
 def text(comparison: Comparison, width: int = 120) -> str:
     """Return tables and notes for a terminal of this many columns."""
-    above = text(comparison.fronts.comparison, width) + "\n\n" if comparison.fronts else ""
-    return f"{above}{_blocks(oriented(results(comparison)), width)}\n\n" + "\n".join(notes(comparison))
+    return "\n\n".join(
+        part for it in comparison.tables for part in (_blocks(oriented(results(it)), width), "\n".join(notes(it)))
+    )
 
 
 def _blocks(table: pd.DataFrame, width: int) -> str:

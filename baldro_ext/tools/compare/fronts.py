@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,9 +14,7 @@ from baldro_ext.errors import UsageError
 from baldro_ext.suggest import chosen, shortened
 from baldro_ext.tools.compare.methods import baselines, by_grid
 from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, metric
-
-if TYPE_CHECKING:
-    from baldro_ext.tools.compare.comparison import Comparison
+from baldro_ext.tools.compare.table import Table
 
 _MUCH = 0.75  # of what the model knew before unlearning: where more is left, little was forgotten
 
@@ -34,7 +30,7 @@ class Fronts:
     # evaluation), run, utility, left, cost (less is better), and front: whether no other evaluation of its method and
     # seed makes it superfluous.
     points: pd.DataFrame
-    comparison: Comparison  # a method per grid, and a metric per level: what is left there
+    table: Table  # a method per grid, and a metric per level: what is left there
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:
@@ -55,64 +51,68 @@ def cost_at(level: float, front: pd.DataFrame) -> float:
     return float(np.interp(level, front["utility"], front["cost"], right=math.nan))
 
 
-def fronts(comparison: Comparison, baseline: str, levels: Sequence[float], utility: str, left: str) -> Fronts:
-    """Return the methods of a comparison at equal utility; arguments as of `compare`.
-
-    Raises:
-        UsageError: No evaluation has both metrics, or one of them has no known direction.
-    """
-    points, held, kept = _points(comparison, utility, left)
+def fronts(
+    final: Table, evaluations: pd.DataFrame, baseline: str, levels: Sequence[float], by: str, compared: str
+) -> Fronts:
+    """Return the methods of a table at equal utility; `by` and `compared` are `utility` and `left` of `compare`."""
+    points, utility, left = _points(final, evaluations, by, compared)
     groups = [(*key, own, pareto(own)) for key, own in points.groupby(["method", "seed"], dropna=False, sort=False)]
     points["front"] = points.index.isin([place for *_, front in groups for place in front.index])
-    methods, labels = by_grid(comparison.methods), {method.label: method.grid for method in comparison.methods}
+    methods, labels = by_grid(final.methods), {method.label: method.grid for method in final.methods}
     pairs, alone = baselines(methods, labels.get(baseline, baseline))
     first = next((it for it in pairs.values() if it in set(points["method"])), points["method"].iloc[0])
     levels = sorted({float(f"{it:g}") for it in levels}) or _round_levels(points, first)  # as they are shown
-    name, words = (kept.title(comparison.worst_share, it).rpartition(" ")[0] for it in ("", kept.words))
-    metrics = [Metric(f"{name} at {held.key} {it:g}", kept.better, f"{words} at {held.words} {it:g}") for it in levels]
+    name, words = (left.title(final.worst_share, it).rpartition(" ")[0] for it in ("", left.words))
+    metrics = [
+        Metric(f"{name} at {utility.key} {it:g}", left.better, f"{words} at {utility.words} {it:g}") for it in levels
+    ]
     rows = [
         {"method": method, "seed": seed, "run": f"{method}, seed {seed}", "metric": shown.key, "level": level,
-         "value": cost_at(level, front) * (-1 if kept.better == "higher" else 1),
+         "value": cost_at(level, front) * (-1 if left.better == "higher" else 1),
          "learning_rate": front["learning_rate"].iloc[(front["utility"] - level).abs().argmin()],
          "below": level < own["utility"].min()}
         for level, shown in zip(levels, metrics, strict=True) for method, seed, own, front in groups
     ]  # fmt: skip
-    table = pd.DataFrame(rows).astype({"seed": "Int64"})
+    at_levels = pd.DataFrame(rows).astype({"seed": "Int64"})
     empty = [method.label for method in methods if method.label not in set(points["method"])]
-    absent = [f"{it} has no evaluation with both {held.key} and {kept.key}" for it in empty]
+    absent = [f"{it} has no evaluation with both {utility.key} and {left.key}" for it in empty]
     # Below all evaluations the value is only a bound: without a seed, it is compared with no other.
-    values = table.assign(seed=table["seed"].mask(table["below"])).dropna(subset="value")
-    told = (*alone, *absent, *_outside(table), *_edges(points, values))
-    at_levels = dataclasses.replace(
-        comparison, methods=tuple(methods), metrics=tuple(metrics), baselines=pairs, intervals=True,
-        table=values[["method", "seed", "run", "metric", "value"]], references={},
-        warnings=_little(comparison, kept, values, points), published=comparison.published.iloc[:0], notes=told,
-    )  # fmt: skip
-    return Fronts(held, kept, tuple(levels), points, at_levels)
+    values = at_levels.assign(seed=at_levels["seed"].mask(at_levels["below"])).dropna(subset="value")
+    table = Table(
+        methods=tuple(methods),
+        metrics=tuple(metrics),
+        values=values[["method", "seed", "run", "metric", "value"]],
+        baselines=pairs,
+        worst_share=final.worst_share,
+        warnings=_little(final, left, values, points),
+        notes=(*alone, *absent, *_outside(at_levels), *_edges(points, values)),
+        intervals=True,
+    )
+    return Fronts(utility, left, tuple(levels), points, table)
 
 
-def _points(comparison: Comparison, utility: str, left: str) -> tuple[pd.DataFrame, Metric, Metric]:
+def _points(final: Table, evaluations: pd.DataFrame, by: str, compared: str) -> tuple[pd.DataFrame, Metric, Metric]:
     """Return the evaluations that have both metrics, and the metrics."""
-    table = comparison.evaluations[comparison.evaluations["epoch"] != 0]  # where nothing has been unlearned
+    table = evaluations[evaluations["epoch"] != 0]  # where nothing has been unlearned
     offered = list(table.drop(columns=["method", "seed", "learning_rate", "run", "epoch"]))
     worst = [*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE]
-    utility = utility or next((it for it in UTILITIES if it in offered), UTILITIES[0])
-    left = left or next((it for it in worst if it in offered), worst[0])
-    held, kept = metric(chosen(utility, offered, "--utility")), metric(chosen(left, offered, "--left"))
-    if held.better != "higher" or not kept.better:
+    by = by or next((it for it in UTILITIES if it in offered), UTILITIES[0])
+    compared = compared or next((it for it in worst if it in offered), worst[0])
+    utility, left = metric(chosen(by, offered, "--utility")), metric(chosen(compared, offered, "--left"))
+    if utility.better != "higher" or not left.better:
         raise UsageError(
-            f"--utility {held.key} --left {kept.key}: more of the first must be better, and it must be known whether "
-            "more or less of the second is: use metrics such as model_utility and extraction_strength"
+            f"--utility {utility.key} --left {left.key}: more of the first must be better, and it must be known "
+            "whether more or less of the second is: use metrics such as model_utility and extraction_strength"
         )
-    grids = {method.label: method.grid for method in comparison.methods}
-    values = table[kept.key].map(kept.scaled)
+    grids = {method.label: method.grid for method in final.methods}
+    values = table[left.key].map(left.scaled)
     table = table[["seed", "learning_rate", "epoch", "run"]].assign(
-        method=table["method"].map(grids), utility=table[held.key], left=values, cost=-kept.gain(values, 0.0)
+        method=table["method"].map(grids), utility=table[utility.key], left=values, cost=-left.gain(values, 0.0)
     )
     table = table[np.isfinite(table[["utility", "cost"]]).all(axis=1)].reset_index(drop=True)
     if table.empty:
-        raise UsageError(f"no evaluation has both {held.key} and {kept.key}: choose by --utility and --left")
-    return table, held, kept
+        raise UsageError(f"no evaluation has both {utility.key} and {left.key}: choose by --utility and --left")
+    return table, utility, left
 
 
 def _round_levels(points: pd.DataFrame, baseline: str) -> list[float]:
@@ -129,13 +129,13 @@ def _round_levels(points: pd.DataFrame, baseline: str) -> list[float]:
     return inside or [math.floor(highest * 1000) / 1000]
 
 
-def _little(comparison: Comparison, kept: Metric, values: pd.DataFrame, points: pd.DataFrame) -> tuple[str, ...]:
+def _little(final: Table, left: Metric, values: pd.DataFrame, points: pd.DataFrame) -> tuple[str, ...]:
     """Return a warning where no method forgot much at any level, so that nothing can be said about them."""
-    start = [it.values(comparison.worst_share).get(kept.key) for it in comparison.before]
+    start = [it.values(final.worst_share).get(left.key) for it in final.before]
     known = next((it for it in start if it is not None), None)
     most = 1.0 if known is None else known
     least = values.groupby(["level", "method"])["value"].mean().min()
-    if kept.better != "lower" or (known is None and not kept.key.startswith(PER_SAMPLE)) or not least > _MUCH * most:
+    if left.better != "lower" or (known is None and not left.key.startswith(PER_SAMPLE)) or not least > _MUCH * most:
         return ()
     of = f"the {most:.3g} " + ("that is possible" if known is None else "before unlearning")
     elsewhere = points["left"].min() <= _MUCH * most

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from baldro_ext.errors import BaldroError
-from baldro_ext.tools.compare.comparison import BEFORE, RETAIN, Comparison
+from baldro_ext.tools.compare.comparison import Comparison
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, metric
+from baldro_ext.tools.compare.table import BEFORE, RETAIN, Table
 from baldro_ext.tools.palette import GREY, colours
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -65,7 +66,7 @@ def fronts(comparison: Comparison) -> Figure:
     """Draw what is left against utility: evaluations, the front of each seed, and the mean of the fronts."""
     if (it := comparison.fronts) is None:
         raise MissingDataError("it was not asked for: name levels of the utility by --levels")
-    figure, axes, looks = _panel(it.comparison, it.points["method"].unique(), height=3.1)
+    figure, axes, looks = _panel(it.table, it.points["method"].unique(), height=3.1)
     for label, (colour, _, line) in looks.items():
         own = it.points[it.points["method"] == label]
         axes.plot(own["utility"], own["left"], ".", color=colour, ms=5, alpha=0.5, mew=0)
@@ -145,9 +146,9 @@ def _first(names: Iterable[str], having: set[str] | pd.DataFrame) -> str:
 _Looks = dict[str, tuple[str, str, str]]  # colour, marker and line of each method
 
 
-def _panel(comparison: Comparison, labels: Iterable[str], height: float) -> tuple[Figure, Axes, _Looks]:
+def _panel(table: Table, labels: Iterable[str], height: float) -> tuple[Figure, Axes, _Looks]:
     """Return a figure, its axes, and the look of these methods by label; a method looks the same in every picture."""
-    shown, colour = set(labels), colours(method.label for method in comparison.methods)
+    shown, colour = set(labels), colours(method.label for method in table.methods)
     if len(colour) > 2 * len(_MARKERS):
         raise MissingDataError(f"{len(colour)} methods are too many to tell apart: name fewer of them")
     looks = {

@@ -70,7 +70,7 @@ def lookup(config: dict[Any, Any], *keys: str, depth: int = _DEEPEST) -> str | N
     return None
 
 
-def read_published(file: Path | None) -> pd.DataFrame:
+def read_published(file: Path | None = None) -> pd.DataFrame:
     """Return the numbers of others in a CSV file with columns method, metric, value, and optionally seed and source.
 
     Raises:
