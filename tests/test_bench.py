@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from baldro_ext.tools.bench import released, report
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
+from baldro_ext.tools.bench.candidates import FLOOR, Candidate
 from baldro_ext.tools.bench.measure import compared, measure
-from baldro_ext.tools.bench.methods import FLOOR, Method
 from baldro_ext.tools.cli import app
 
 from .test_answer_log_probs import answer_log_probs
@@ -39,7 +39,7 @@ def test_bytes_saved_for_backward_are_counted_once_and_without_parameters() -> N
         hidden = layer(inputs)  # saves the inputs: 3 x 8 numbers of 4 bytes, and the weight, which does not count
         return (hidden * hidden).sum()  # saves the hidden values, twice but in one place: 3 x 16
 
-    costs, seconds = measure([Method("one", "one", loss)], layer, batches=1, rounds=3)
+    costs, seconds = measure([Candidate("one", "one", loss)], layer, batches=1, rounds=3)
     assert costs.loc["one", "saved_bytes"] == 3 * (8 + 16) * 4
     # Forward, gradient of the inputs, gradient of the weight: 2 x 3 x 8 x 16 each.
     assert costs.loc["one", "flops"] == 3 * 2 * 3 * 8 * 16
@@ -52,12 +52,12 @@ def test_bytes_saved_for_backward_are_counted_once_and_without_parameters() -> N
 def test_every_method_is_timed_on_every_batch_in_turn() -> None:
     layer, calls = nn.Linear(2, 2), list[tuple[str, int]]()
 
-    def method(name: str) -> Method:
+    def method(name: str) -> Candidate:
         def loss(number: int) -> Tensor:
             calls.append((name, number))
             return layer(torch.ones(1, 2)).sum()
 
-        return Method(name, name, loss)
+        return Candidate(name, name, loss)
 
     measure([method("a"), method("b")], layer, batches=2, rounds=4)
     blocks = [call for call, _ in groupby(calls)]  # a method is timed by running it many times

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from baldro_ext.errors import install_command
 from baldro_ext.tools.cli import app
-from baldro_ext.tools.cli.commands import program
+from baldro_ext.tools.cli.shared import program
 
 ROOT = Path(__file__).parents[1]
 run = CliRunner().invoke

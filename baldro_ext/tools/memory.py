@@ -27,7 +27,7 @@ from transformers import AutoConfig, PretrainedConfig
 from baldro_ext import compat, logprobs, suggest
 from baldro_ext.errors import UsageError, install_command
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
-from baldro_ext.tools.bench.methods import make_trainer
+from baldro_ext.tools.bench.candidates import make_trainer
 from baldro_ext.tools.commands import choices
 from baldro_ext.tools.weightless import MasksKnown, Peak, without_values
 

@@ -13,12 +13,12 @@ from baldro_ext.errors import BaldroError, RefusedError, UsageError
 from baldro_ext.tools.compare import compare
 from baldro_ext.tools.compare.discover import find_runs
 from baldro_ext.tools.compare.methods import group
-from baldro_ext.tools.compare.run import Run
+from baldro_ext.tools.compare.recorded import RecordedRun
 from tests.compare.folders import RETAIN_LOGS, Workspace, write, write_evaluation
 
 
-def read(*folders: Path) -> list[Run]:
-    return [Run(*run) for run in find_runs(folders)]
+def read(*folders: Path) -> list[RecordedRun]:
+    return [RecordedRun(*run) for run in find_runs(folders)]
 
 
 def methods(workspace: Workspace) -> dict[str, list[int | None]]:

@@ -19,7 +19,7 @@ import torch
 
 from baldro_ext.tools import framework
 from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
-from baldro_ext.tools.bench.methods import make_trainer
+from baldro_ext.tools.bench.candidates import make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("trainer", help="of the framework's configurations: BalDRO_DV, NPO, ...")

@@ -20,7 +20,7 @@ import torch
 
 from baldro_ext.tools import framework, memory
 from baldro_ext.tools.bench.batch import Batch
-from baldro_ext.tools.bench.methods import make_trainer
+from baldro_ext.tools.bench.candidates import make_trainer
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", default="Llama-3.2-1B", choices=memory.MODELS)

@@ -14,8 +14,8 @@ import torch
 
 from baldro_ext.errors import UsageError
 from baldro_ext.tools.bench.batch import Batch, build_model, configuration
+from baldro_ext.tools.bench.candidates import make_candidates
 from baldro_ext.tools.bench.measure import measure as bench
-from baldro_ext.tools.bench.methods import make_methods
 from baldro_ext.tools.memory import Setting, compute, measure
 
 checkout = Path(sys.argv[1])
@@ -38,5 +38,5 @@ for method in ("NP0", "BalDRO_DV", "BalDRO_DV_DPO"):
         refused[method] = str(error)
 with tempfile.TemporaryDirectory() as folder:
     model = build_model(configuration("tiny"), torch.device("cpu"), torch.float32)
-    costs, _ = bench(make_methods(["NPO"], checkout, model, BATCH, Path(folder)), model, batches=1, rounds=1)
+    costs, _ = bench(make_candidates(["NPO"], checkout, model, BATCH, Path(folder)), model, batches=1, rounds=1)
 print(json.dumps({"pairs": pairs, "refused": refused, "saved": costs["saved_bytes"].to_dict()}))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from baldro_ext.tools.bench.methods import TRAINERS
+from baldro_ext.tools.bench.candidates import TRAINERS
 
 from .conftest import Framework
 

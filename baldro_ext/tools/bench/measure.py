@@ -1,4 +1,4 @@
-"""The measuring. Methods take turns, so that what slows the machine down for a while slows all of them."""
+"""The measuring. Candidates take turns, so that what slows the machine down for a while slows all of them."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from baldro_ext.tools.bench.methods import FLOOR, Method
+from baldro_ext.tools.bench.candidates import FLOOR, Candidate
 
 
 def measure(
-    methods: Sequence[Method], model: nn.Module, batches: int, rounds: int
+    candidates: Sequence[Candidate], model: nn.Module, batches: int, rounds: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure steps of all methods: forward and backward, without the optimizer.
+    """Measure steps of all candidates: forward and backward, without the optimizer.
 
     Args:
-        methods: All with the same model.
-        model: That model; its weights are moved away from where the methods found it.
+        candidates: All with the same model.
+        model: That model; its weights are moved away from where they found it.
         batches: How many batches to work on in turn.
-        rounds: How often each method is timed.
+        rounds: How often each of them is timed.
 
     Returns:
         One row per method, with `base`, `copies`, the means over batches of `saved_bytes` and `flops`, and the largest
         `peak_bytes` (missing on a CPU); and seconds per step, one row per round, one column per method.
     """
     _drift(model)
-    costs, seconds = [], pd.DataFrame(index=range(rounds), columns=[method.name for method in methods], dtype=float)
-    with tqdm(total=len(methods) * (1 + rounds), desc="measurements") as bar:
-        for method in methods:
+    costs, seconds = [], pd.DataFrame(index=range(rounds), columns=[it.name for it in candidates], dtype=float)
+    with tqdm(total=len(candidates) * (1 + rounds), desc="measurements") as bar:
+        for candidate in candidates:
             for number in range(batches):  # so that a latest loss of each sample is known
-                method.loss(number)
-            each = pd.DataFrame([_cost(method, model, number) for number in range(batches)])
-            facts = {"method": method.name, "base": method.base, "copies": method.copies}
+                candidate.loss(number)
+            each = pd.DataFrame([_cost(candidate, model, number) for number in range(batches)])
+            facts = {"method": candidate.name, "base": candidate.base, "copies": candidate.copies}
             costs.append({**facts, **each.mean(), "peak_bytes": each["peak_bytes"].max()})
             bar.update()
         for turn in range(rounds):
-            first = turn % len(methods)
-            for method in [*methods[first:], *methods[:first]]:
-                seconds.loc[turn, method.name] = _seconds(method, model, turn % batches)
+            first = turn % len(candidates)
+            for candidate in [*candidates[first:], *candidates[:first]]:
+                seconds.loc[turn, candidate.name] = _seconds(candidate, model, turn % batches)
                 bar.update()
     return pd.DataFrame(costs).set_index("method"), seconds
 
@@ -78,16 +78,16 @@ def _drift(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.1 * float(parameter.float().std(correction=0)))
 
 
-def _seconds(method: Method, model: nn.Module, number: int) -> float:
+def _seconds(candidate: Candidate, model: nn.Module, number: int) -> float:
     def step() -> None:
-        method.loss(number).backward()  # type: ignore[no-untyped-call]
+        candidate.loss(number).backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
 
     timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
     return float(timer.blocked_autorange().median)
 
 
-def _cost(method: Method, model: nn.Module, number: int) -> dict[str, float]:
+def _cost(candidate: Candidate, model: nn.Module, number: int) -> dict[str, float]:
     """Count what a step keeps between forward and backward, what it computes, and what a GPU has allocated at most."""
     parameters = {parameter.untyped_storage().data_ptr(): parameter.nbytes for parameter in model.parameters()}
     saved: dict[int, int] = {}
@@ -104,10 +104,10 @@ def _cost(method: Method, model: nn.Module, number: int) -> dict[str, float]:
     before = torch.cuda.memory_allocated() if cuda else 0
     with FlopCounterMode(display=False) as counter:
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = method.loss(number)
+            loss = candidate.loss(number)
         loss.backward()  # type: ignore[no-untyped-call]
-    # What the method would need with the device to itself.
-    own = sum(parameters.values()) * (1 + method.copies)
+    # What it would need with the device to itself.
+    own = sum(parameters.values()) * (1 + candidate.copies)
     peak = torch.cuda.max_memory_allocated() - before + own if cuda else math.nan
     model.zero_grad(set_to_none=True)
     return {"saved_bytes": sum(saved.values()), "flops": counter.get_total_flops(), "peak_bytes": peak}

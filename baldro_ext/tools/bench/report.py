@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from tabulate import tabulate
 
-from baldro_ext.tools.bench.methods import FLOOR
+from baldro_ext.tools.bench.candidates import FLOOR
 from baldro_ext.tools.framework import installed
 
 _COLOURS = {"open-unlearning": "#999999", "baldro_ext": "#0072B2", "released formulas": "#E69F00", FLOOR: "#009E73"}

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools.cli import bench, compare, demo, doctor, framework, memory, run, upstream, workspace
-from baldro_ext.tools.cli.commands import Group
+from baldro_ext.tools.cli.shared import Group
 from baldro_ext.tools.framework import installed
 
 # Plain text: help and errors look the same in a terminal, a log file and a pipe.

@@ -11,7 +11,7 @@ import typer
 
 from baldro_ext.suggest import chosen
 from baldro_ext.tools import files, framework
-from baldro_ext.tools.cli.commands import names, quiet
+from baldro_ext.tools.cli.shared import names, quiet
 
 RESULTS = ("bench.json", "bench.png")
 
@@ -51,8 +51,8 @@ def bench(
 
         from baldro_ext.tools.bench import report
         from baldro_ext.tools.bench.batch import MODELS, Batch, build_model, configuration
+        from baldro_ext.tools.bench.candidates import TRAINERS, make_candidates
         from baldro_ext.tools.bench.measure import compared, measure
-        from baldro_ext.tools.bench.methods import TRAINERS, make_methods
 
     chosen(shape, MODELS, "--shape")
     built_in = [chosen(base, TRAINERS, "--bases") for base in names(bases, "--bases")]
@@ -66,8 +66,8 @@ def bench(
     step = Batch(batch, length, prompt)
     files.check(out, RESULTS)
     with tempfile.TemporaryDirectory() as folder, quiet():
-        methods = make_methods(built_in, checkout, model, step, Path(folder))
-        costs, seconds = measure(methods, model, step.different, rounds)
+        candidates = make_candidates(built_in, checkout, model, step, Path(folder))
+        costs, seconds = measure(candidates, model, step.different, rounds)
     comparison, environment = compared(costs, seconds), report.environment(device)
     typer.echo(
         f"\n{shape}, vocabulary {model.config.vocab_size:,}, {dtype}, on {environment['device']}, "

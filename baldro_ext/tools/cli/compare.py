@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from baldro_ext.tools.cli.commands import numbers
+from baldro_ext.tools.cli.shared import numbers
 
 
 def compare(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools.cli import run
-from baldro_ext.tools.cli.commands import program, quiet
+from baldro_ext.tools.cli.shared import program, quiet
 
 _RESULT = """
 This is one seed, and numbers differ between machines. Over six seeds, BalDRO_DV_radius left less of the worst decile

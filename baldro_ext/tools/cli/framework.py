@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import Group
+from baldro_ext.tools.cli.shared import Group
 from baldro_ext.tools.framework import GENERATIONS, PRIMARY
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)

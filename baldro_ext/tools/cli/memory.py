@@ -8,7 +8,7 @@ import typer
 
 from baldro_ext.suggest import chosen
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import names, quiet
+from baldro_ext.tools.cli.shared import names, quiet
 
 
 def memory(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from baldro_ext.errors import UsageError
-from baldro_ext.tools.cli.commands import names, numbers, program
+from baldro_ext.tools.cli.shared import names, numbers, program
 
 if TYPE_CHECKING:
     from baldro_ext.tools.commands import Runner

@@ -13,7 +13,7 @@ import typer
 
 from baldro_ext.errors import BaldroError
 from baldro_ext.tools import framework
-from baldro_ext.tools.cli.commands import Group, quiet
+from baldro_ext.tools.cli.shared import Group, quiet
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 

@@ -7,7 +7,7 @@ from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from baldro_ext.errors import RefusedError
 from baldro_ext.suggest import shortened
 from baldro_ext.tools.compare.methods import RATE_AND_EPOCHS, Method, by_grid
-from baldro_ext.tools.compare.run import Run
+from baldro_ext.tools.compare.recorded import RecordedRun
 from baldro_ext.tools.fairness import unfair_accumulation
 
 _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
@@ -54,18 +54,18 @@ def _settings(methods: Sequence[Method], but: Container[str] = ()) -> list[str]:
     return lines
 
 
-def versions(runs: Sequence[Run]) -> list[str]:
+def versions(runs: Sequence[RecordedRun]) -> list[str]:
     """Return the packages that runs used in several versions: no reason to refuse, but to know."""
     return [f"runs used different versions of {line}" for line in _differences((run, run.versions) for run in runs)]
 
 
-def unknown(runs: Iterable[Run]) -> list[str]:
+def unknown(runs: Iterable[RecordedRun]) -> list[str]:
     """Return which facts are unknown for which runs, so that they could not be checked."""
     missing = ((", ".join(name for name in _TO_KNOW if run.facts[name] is None), run) for run in runs)
     return [f"not checked, because unknown for {names}: {facts}" for facts, names in by_reason(missing).items()]
 
 
-def _unfair(runs: Sequence[Run]) -> list[str]:
+def _unfair(runs: Sequence[RecordedRun]) -> list[str]:
     """Return which runs the accumulation steps scaled, if BalDRO, which they do not scale, is among the runs."""
     if not any(run.settings.get("handler", "").startswith("BalDRO") for run in runs):
         return []
@@ -79,7 +79,7 @@ def _unfair(runs: Sequence[Run]) -> list[str]:
     return [f"{reason} ({names})" for reason, names in by_reason(reasons).items()]
 
 
-def by_reason(runs: Iterable[tuple[str, Run]]) -> dict[str, str]:
+def by_reason(runs: Iterable[tuple[str, RecordedRun]]) -> dict[str, str]:
     """Return the names of the runs by each reason that is not empty, long lists cut short."""
     names: dict[str, list[str]] = {}
     for reason, run in runs:
@@ -88,7 +88,7 @@ def by_reason(runs: Iterable[tuple[str, Run]]) -> dict[str, str]:
     return {reason: shortened(them, 6) for reason, them in names.items()}
 
 
-def _differences(runs: Iterable[tuple[Run, Mapping[str, Hashable]]]) -> list[str]:
+def _differences(runs: Iterable[tuple[RecordedRun, Mapping[str, Hashable]]]) -> list[str]:
     """Return each name with its values and the runs that have them, where two values that are not `None` differ."""
     having: dict[str, dict[tuple[Hashable, str], list[str]]] = {}
     for run, values in runs:

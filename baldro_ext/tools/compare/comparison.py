@@ -18,8 +18,8 @@ from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
+from baldro_ext.tools.compare.recorded import RecordedRun
 from baldro_ext.tools.compare.records import read_published
-from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.compare.table import BEFORE, RETAIN, Table
 from baldro_ext.tools.files import sha256
 
@@ -73,7 +73,7 @@ def compare(
     if not 0 < worst_share <= 1:
         raise UsageError(f"--worst-share {worst_share:g} is not a share: use one in (0, 1], such as 0.1")
     try:
-        found = [Run(*run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
+        found = [RecordedRun(*run) for run in find_runs([folders] if isinstance(folders, str | Path) else folders)]
     except OSError as error:
         raise BaldroError(
             f"cannot read {error.filename}: {error.strerror}. Leave this run out, or make it a file that you may read"
@@ -122,7 +122,7 @@ def compare(
     return dataclasses.replace(comparison, fronts=fronts(comparison, evaluations, baseline, levels, utility, left))
 
 
-def _without_references(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Evaluation]]:
+def _without_references(runs: Sequence[RecordedRun]) -> tuple[list[RecordedRun], dict[str, Evaluation]]:
     """Return the runs without the model before unlearning and the retain model, and the evaluations of those two."""
     starts = {run.facts["model before unlearning"] for run in runs} - {None}
     retain_logs = " ".join(run.facts["retain logs"] or "" for run in runs)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from baldro_ext.errors import RefusedError
 from baldro_ext.suggest import chosen
+from baldro_ext.tools.compare.recorded import RecordedRun
 from baldro_ext.tools.compare.records import printable
-from baldro_ext.tools.compare.run import Run
 
 RATE_AND_EPOCHS = ("args.learning_rate", "args.num_train_epochs")
 """Settings in which the runs of one grid differ, besides the seed."""
@@ -24,7 +24,7 @@ class Method:
     """A method, with one run per seed."""
 
     label: str  # in tables and pictures
-    runs: tuple[Run, ...]  # by seed
+    runs: tuple[RecordedRun, ...]  # by seed
 
     @property
     def trainer(self) -> str:
@@ -52,7 +52,7 @@ class Method:
         return self.runs[0].is_relearned
 
 
-def group(runs: Sequence[Run]) -> list[Method]:
+def group(runs: Sequence[RecordedRun]) -> list[Method]:
     """Return the methods, in the order of the runs.
 
     A method is named by `study.json`; without it by the trainer, and by the settings that differ both from the
@@ -62,7 +62,7 @@ def group(runs: Sequence[Run]) -> list[Method]:
     Raises:
         RefusedError: A method has the same seed twice, which would count as two independent runs.
     """
-    methods: dict[str, dict[int | None, Run]] = {}
+    methods: dict[str, dict[int | None, RecordedRun]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
         twin = methods.setdefault(label, {}).setdefault(run.seed, run)
         if twin is not run:
@@ -77,7 +77,7 @@ def group(runs: Sequence[Run]) -> list[Method]:
     ]
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[RecordedRun]) -> list[str]:
     """Return the label of each run."""
     recorded = [run for run in runs if run.settings]
     keys = sorted({key for run in recorded for key in run.settings})
@@ -104,7 +104,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def by_grid(methods: Sequence[Method]) -> list[Method]:
     """Return one method per grid, with the runs of all its learning rates and numbers of epochs."""
-    grids: dict[str, tuple[Run, ...]] = {}
+    grids: dict[str, tuple[RecordedRun, ...]] = {}
     for method in methods:
         grids[method.grid] = (*grids.get(method.grid, ()), *method.runs)
     return [Method(grid, runs) for grid, runs in grids.items()]

@@ -12,8 +12,8 @@ import pandas as pd
 from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.methods import Method
 from baldro_ext.tools.compare.metrics import Metric
+from baldro_ext.tools.compare.recorded import RecordedRun
 from baldro_ext.tools.compare.records import read_published
-from baldro_ext.tools.compare.run import Run
 from baldro_ext.tools.compare.statistics import interval, paired
 
 BEFORE, RETAIN = "before unlearning", "retain model"
@@ -39,7 +39,7 @@ class Table:
         return next(method for method in self.methods if method.label == label)
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RecordedRun]:
         """All runs, by method."""
         return [run for method in self.methods for run in method.runs]
 

@@ -14,11 +14,11 @@ from baldro_ext.tools.run.benchmarks import Benchmark
 from baldro_ext.tools.run.method import Method
 
 BEFORE = "before"
-_IN_EVALUATIONS_TOO = ("model", "forget_split", "holdout_split", "data_split")
+_SHARED_KEYS = ("model", "forget_split", "holdout_split", "data_split")
 # What of a training is about the machine, and so holds for the relearning as well.
-_MACHINE = ("bf16", "bf16_full_eval", "fp16", "optim", "gradient_checkpointing", "report_to")
+_MACHINE_KEYS = ("bf16", "bf16_full_eval", "fp16", "optim", "gradient_checkpointing", "report_to")
 # What names a run's results: an override of it would record them under another name than they have.
-_OWN = {
+_RESERVED_KEYS = {
     "trainer": "a method per trainer",
     "experiment": "--experiment",
     "task_name": "a label, as in 'mine=NPO:...'",
@@ -99,8 +99,10 @@ class Study:
         of_methods = [override for method in self.methods for override in method.overrides]
         for override in (*self.common, *self.evaluation, *of_methods):
             key = override.lstrip("+~").partition("=")[0]
-            if key in _OWN:
-                raise UsageError(f"{override!r} is refused, because baldro run sets {key} itself: use {_OWN[key]}")
+            if key in _RESERVED_KEYS:
+                raise UsageError(
+                    f"{override!r} is refused, because baldro run sets {key} itself: use {_RESERVED_KEYS[key]}"
+                )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ class Study:
             *self._model(model),
             f"trainer.args.learning_rate={self.relearn:g}",
             *self.benchmark.split(self.split, training=False),
-            *_chosen(self.common, *_IN_EVALUATIONS_TOO, *(f"trainer.args.{name}" for name in _MACHINE)),
+            *_chosen(self.common, *_SHARED_KEYS, *(f"trainer.args.{name}" for name in _MACHINE_KEYS)),
         )
         choices, made = ("experiment=relearn/tofu",), f"{folder}/training_args.bin"
         training = self._command("train", f"relearn {method.label}_seed{seed}", task, choices, overrides, made)
@@ -215,7 +217,7 @@ class Study:
             *self.benchmark.metrics(self.metrics),
             *(self._tasks if self.benchmark.by_tasks else ()),
             *(("+eval/relearned=tofu",) if self.relearn else ()),
-            *_chosen(self.common, *_IN_EVALUATIONS_TOO),
+            *_chosen(self.common, *_SHARED_KEYS),
             *(override for override in self.evaluation if override not in of_tasks),
         )
         choices = (f"experiment=eval/{self.benchmark.name}/default",)

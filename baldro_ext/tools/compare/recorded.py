@@ -21,7 +21,7 @@ from baldro_ext.tools.files import sha256
 _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),\$\{(\w+)\}\}")
 
 
-class Run:
+class RecordedRun:
     """What `src/train.py`, `src/eval.py` and `baldro run` wrote about one run; `None` where something is unknown.
 
     Raises:

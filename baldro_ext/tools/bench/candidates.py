@@ -1,4 +1,4 @@
-"""The methods that are measured, all with one model: each turns a batch into the loss that it would train on."""
+"""The candidates that are measured, all with one model: each turns a batch into the loss that it would train on."""
 
 from __future__ import annotations
 
@@ -30,22 +30,21 @@ TRAINERS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Method:
+class Candidate:
     """One way to train."""
 
     name: str
-    base: str  # name of the method that it is compared with
+    base: str  # name of the candidate that it is compared with
     loss: Callable[[int], Tensor]  # from the number of a batch to the loss of a step on it, `()`
     copies: int = 0  # how many further models of the same size it keeps in memory
 
 
-def make_methods(
+def make_candidates(
     bases: Iterable[str], checkout: Path, model: PreTrainedModel, batch: Batch, folder: Path
-) -> list[Method]:
+) -> list[Candidate]:
     """Return the floor, and for each base, a key of `TRAINERS`, the built-in trainer, ours and the authors'.
 
-    The other arguments are those of `make_trainer`. A method that needs a copy of the model before unlearning makes it
-    now.
+    The other arguments are those of `make_trainer`. What needs a copy of the model before unlearning makes it now.
     """
     samples = batch.samples(model.config.vocab_size)
     batches = [send_to_device(default_collate([samples[i] for i in rows]), model.device) for rows in batch.rows]
@@ -59,14 +58,14 @@ def make_methods(
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.dtype != torch.float32):
             return step(batches[number])
 
-    chosen = [Method(FLOOR, FLOOR, partial(loss, floor))]
+    chosen = [Candidate(FLOOR, FLOOR, partial(loss, floor))]
     for base in bases:
         trainers = {name: make_trainer(name, checkout, model, batch, folder) for name in TRAINERS[base]}
         chosen += [_of_trainer(name, base, trainers[name], batch) for name in trainers]
         for name in released.STEPS.get(base, ()):
             before = copy.deepcopy(model).eval() if base == "NPO" else model
             step = partial(released.step, name, model, before)
-            chosen.append(Method(name, base, partial(loss, step), int(before is not model)))
+            chosen.append(Candidate(name, base, partial(loss, step), int(before is not model)))
     return chosen
 
 
@@ -115,7 +114,7 @@ def make_trainer(
     )
 
 
-def _of_trainer(name: str, base: str, trainer: Any, batch: Batch) -> Method:
+def _of_trainer(name: str, base: str, trainer: Any, batch: Batch) -> Candidate:
     if hasattr(trainer, "score_forget_set"):
         trainer.score_forget_set(trainer.model)  # as before the first step
     samples = trainer.train_dataset
@@ -125,4 +124,4 @@ def _of_trainer(name: str, base: str, trainer: Any, batch: Batch) -> Method:
         with trainer.compute_loss_context_manager():
             return trainer.compute_loss(trainer.model, batches[number])  # type: ignore[no-any-return]
 
-    return Method(name, base, loss, int(getattr(trainer, "ref_model", None) is not None))
+    return Candidate(name, base, loss, int(getattr(trainer, "ref_model", None) is not None))
