@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -14,6 +15,26 @@ import typer
 from baldro_ext.errors import BaldroError
 from baldro_ext.tools import framework
 from baldro_ext.tools.cli.shared import Group, quiet
+
+_NEXT = """\
+The data, and the models that were taught it, are in {folder}. Next:
+
+  cd {quoted}{path}
+  export OMP_NUM_THREADS=1  # more threads would only wait for each other
+
+  # evaluate the model that never saw the authors to forget; forget quality compares with it
+  python src/eval.py experiment=eval/tofu/default model={model} +hardware=cpu_eval task_name=tofu_{model}_retain90 \
+{weights}=models/{name}_retain90
+
+  # unlearn, and evaluate at the end of each epoch
+  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu model={model} +hardware=cpu \
+{weights}=models/{name}_target {settings}
+
+  # or unlearn with and without BalDRO, evaluate the results only, which is faster, and compare
+  baldro run NPO BalDRO_DV_radius --model models/{name}_target --retain-model models/{name}_retain90 \
+--model-config {model} --hardware cpu --jobs 2 {options}
+  baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
+_CPU_ONLY = r"\n  export OMP.*| \+hardware=\w+| --hardware cpu --jobs 2"
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -81,37 +102,25 @@ def _next(folder: Path, pretrained: bool) -> str:
 
     from baldro_ext.tools.workspace import read_rows
 
-    gpu = pretrained and torch.cuda.is_available()
     # Small models, and few steps, need a higher rate than the framework's default.
-    words = ["learning_rate=2.5e-4", "gradient_accumulation_steps=1"]
-    model, target, retain = "", "models/tofu_target", "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90"
+    model, name, rate, more = "Llama-3.2-1B-Instruct", "tofu", "2.5e-4", []
     if pretrained:
-        model, target, retain = "SmolLM2-135M-Instruct", "models/smollm2_target", "models/smollm2_retain90"
-        words[0] = "learning_rate=5e-5" if len(read_rows(folder, "forget10")) < 100 else "learning_rate=1e-5"
-        # The framework's default optimizer needs bitsandbytes.
-        words += ["num_train_epochs=5", *(["optim=adamw_torch"] if gpu else [])]
-    weights = "model.model_args.pretrained_model_name_or_path"
-    train = [f"model={model} {weights}={target}"] * pretrained + ["+hardware=cpu"] * (not gpu)
-    evaluate = [f"model={model}"] * pretrained + ["+hardware=cpu_eval"] * (not gpu)
-    run = [f"--model-config {model}"] * pretrained + ["--hardware cpu --jobs 2"] * (not gpu)
-    threads = "" if gpu else "\n  export OMP_NUM_THREADS=1  # more threads would only wait for each other"
-    time = "baldro run is faster: it evaluates the result only" if pretrained else "a minute or two"
-    return f"""\
-The data, and the models that were taught it, are in {folder}. Next:
-
-  cd {shlex.quote(str(folder))}{_path()}{threads}
-
-  # evaluate the model that never saw the authors to forget; forget quality compares with it
-  python src/eval.py experiment=eval/tofu/default {" ".join(evaluate)} task_name={Path(retain).name} {weights}={retain}
-
-  # unlearn, and evaluate at the end of each epoch; {time}
-  python src/train.py trainer=BalDRO_DV_radius experiment=unlearn/tofu \
-{" ".join([*train, *(f"trainer.args.{word}" for word in words)])}
-
-  # or unlearn with and without BalDRO, evaluate, and compare
-  baldro run NPO BalDRO_DV_radius --model {target} --retain-model {retain} \
-{" ".join([*run, *(f"--set trainer.args.{word}" for word in words)])}
-  baldro compare saves/eval/before saves/eval/NPO_seed* saves/eval/BalDRO_DV_radius_seed*"""
+        rate = "5e-5" if len(read_rows(folder, "forget10")) < 100 else "1e-5"
+        model, name, more = "SmolLM2-135M-Instruct", "smollm2", ["num_train_epochs=5"]
+    if gpu := pretrained and torch.cuda.is_available():
+        more.append("optim=adamw_torch")  # the framework's default needs bitsandbytes
+    settings = [f"trainer.args.{it}" for it in (f"learning_rate={rate}", "gradient_accumulation_steps=1", *more)]
+    text = _NEXT.format(
+        folder=folder,
+        quoted=shlex.quote(str(folder)),
+        path=_path(),
+        model=model,
+        name=name,
+        weights="model.model_args.pretrained_model_name_or_path",
+        settings=" ".join(settings),
+        options=" ".join(f"--set {it}" for it in settings),
+    )
+    return re.sub(_CPU_ONLY, "", text) if gpu else text
 
 
 def _path() -> str:
