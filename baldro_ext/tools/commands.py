@@ -87,8 +87,7 @@ class Runner:
     def in_the_way(self, commands: Sequence[Command]) -> list[Path]:
         """Return files and folders that none of these command lines made, and into which one of them would write.
 
-        Args:
-            commands: Those that share folders: the evaluations of one model write into the same.
+        Commands that share folders belong into one call: the evaluations of one model write into the same.
         """
         notes = {command: files.recipe_of(self._note(command)) for command in commands}
         known = [it for it, note in notes.items() if note in (self._recipe(it), self._recipe(it, finished=False))]
@@ -113,9 +112,6 @@ class Runner:
         """Keep other runners out of the folder until this one, and every command that it started, has ended.
 
         Commands inherit the lock, so one that outlives a killed runner keeps it. There is no lock on Windows.
-
-        Raises:
-            RefusedError: Another one is at work, or a command of one that was killed.
         """
         place = self.folder / "logs" / ".baldro-run.lock"
         place.parent.mkdir(parents=True, exist_ok=True)

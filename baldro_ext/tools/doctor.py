@@ -61,9 +61,7 @@ class Check(NamedTuple):
 def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environment:
     """Look at this environment, and at a folder that may be a checkout; leave nothing behind.
 
-    Args:
-        folder: The folder.
-        notify: Receives one line before each step that may take long.
+    `notify` receives one line before each step that may take long.
     """
     notify("Looking at packages and checkouts")
     versions = {name: version for name in (*OURS, *REQUIRES, *GPU_ONLY) if (version := installed(name))}

@@ -35,9 +35,7 @@ _REMEDIES = {
 def explained(error: OSError, place: Path | str | None = None) -> str:
     """Return what a file system refused, where, and what to do about it.
 
-    Args:
-        error: As raised.
-        place: Where it was raised, for errors that name no file, as those of a full disk do.
+    `place` is where it was raised, for errors that name no file, as those of a full disk do.
     """
     where = error.filename or place
     remedy = _REMEDIES.get(error.errno or 0)
@@ -69,11 +67,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def check(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder in which `write` could not replace these files, before long work whose result they are to hold.
-
-    Raises:
-        RefusedError: There is one that baldro did not make, or that was edited since.
-    """
+    """Refuse a folder in which `write` could not replace these files, before the long work that makes them."""
     written = _manifest(folder)
     there = [name for name in names if os.path.lexists(folder / name)]
     in_the_way = [name for name in there if _digest(folder / name) != written.get(name, "")]

@@ -108,11 +108,8 @@ def compute(method: str, setting: Setting, checkout: Path) -> dict[str, float]:
 
     Args:
         method: What follows `trainer=`, then settings of `trainer.method_args`: `BalDRO_G scope=dataset`.
-        setting: What is trained, and how.
+        setting: What is trained, and how; a trainer that refuses it is wrong usage.
         checkout: Of the framework.
-
-    Raises:
-        UsageError: There is no such trainer, or it refuses the setting.
     """
     suggest.chosen(method.split()[0], choices(checkout, "trainer"), "trainer")
     model = setting.build("meta")

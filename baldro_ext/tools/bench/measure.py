@@ -51,9 +51,7 @@ def measure(
 def compared(costs: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     """Compare each method with its base, and with the floor.
 
-    Args:
-        costs: As `measure` returns them.
-        seconds: Likewise. Ratios are taken round by round: one in which both methods were slow leaves no trace.
+    Both are as `measure` returns them. Ratios are taken round by round: one in which both were slow leaves no trace.
 
     Returns:
         The costs, with `seconds` (median), `ratio`, `low` and `high` (median and quartiles of the step time relative to

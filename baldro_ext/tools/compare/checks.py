@@ -16,15 +16,8 @@ _TO_KNOW = ("model before unlearning", "evaluated split", "retain logs")
 def warnings(methods: Sequence[Method], across_rates: bool, allow_mixed: bool) -> list[str]:
     """Return the differences that make numbers incomparable or unfair, with the runs.
 
-    A fact that is unknown for a run is no difference.
-
-    Args:
-        methods: Of which all runs are compared, and those of one method count as seeds.
-        across_rates: Whether the runs of a grid count as one method, too.
-        allow_mixed: Whether to return what makes numbers incomparable.
-
-    Raises:
-        RefusedError: There is such a difference.
+    A fact that is unknown for a run is no difference. With `across_rates` the runs of a grid count as one method, too.
+    What makes numbers incomparable is refused unless `allow_mixed`.
     """
     runs = [run for method in methods for run in method.runs]
     samples = [

@@ -17,14 +17,8 @@ MODEL = "model.model_args.pretrained_model_name_or_path"
 def find_runs(arguments: Sequence[str | Path]) -> list[tuple[Path | None, Path | None]]:
     """Return training and final evaluation of each run that the arguments name; at least one of them is known.
 
-    A training is completed by the evaluation of its model, and an evaluation by the training of its model.
-
-    Args:
-        arguments: Folders of trainings or evaluations, folders that hold many, or patterns.
-
-    Raises:
-        UsageError: An argument names nothing, or no run.
-        RefusedError: A training has several evaluations, and none has its name.
+    A training is completed by the evaluation of its model, and an evaluation by the training of its model. Arguments
+    are folders of trainings or evaluations, folders that hold many, or patterns.
     """
     read_config.cache_clear()
     folders = dict.fromkeys(folder for argument in arguments for folder in _results(str(argument)))

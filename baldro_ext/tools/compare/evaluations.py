@@ -49,11 +49,7 @@ def checkpoint_step(folder: Path) -> int | None:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Return the evaluation in a folder; metrics of a missing file are absent.
-
-    Raises:
-        BaldroError: A file is not a JSON object, or there are two benchmarks.
-    """
+    """Return the evaluation in a folder; metrics of a missing file are absent."""
     benchmarks = [name for name in ("TOFU", "MUSE") if any(folder.glob(f"{name}_*.json"))]
     if len(benchmarks) > 1:
         raise BaldroError(f"{folder} has evaluations of TOFU and MUSE: move one of them to a folder of its own")

@@ -34,11 +34,7 @@ class Fronts:
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points that cost less than all others of at least their utility, by utility.
-
-    Args:
-        points: With columns utility, of which more is better, and cost, of which less is.
-    """
+    """Return the points, with columns utility and cost, that cost less than all others of at least their utility."""
     ordered = points.sort_values(["utility", "cost"], ascending=[False, True])
     return ordered[ordered["cost"] < ordered["cost"].cummin().shift(fill_value=math.inf)][::-1]
 

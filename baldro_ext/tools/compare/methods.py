@@ -58,9 +58,6 @@ def group(runs: Sequence[RecordedRun]) -> list[Method]:
     A method is named by `study.json`; without it by the trainer, and by the settings that differ both from the
     trainer's default and between the runs. A run about which nothing is recorded is a method of its own, named by its
     folder.
-
-    Raises:
-        RefusedError: A method has the same seed twice, which would count as two independent runs.
     """
     methods: dict[str, dict[int | None, RecordedRun]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
@@ -120,12 +117,7 @@ def in_order(methods: Sequence[Method], first: str | None) -> list[Method]:
 def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], list[str]]:
     """Return the label of each method's baseline, and remarks about methods that have none.
 
-    Args:
-        methods: All of them.
-        wanted: A label, a grid, a trainer or `OWN_BASE`; empty for NPO, or else the first that is not BalDRO's.
-
-    Raises:
-        UsageError: The wanted baseline is none of the methods.
+    `wanted` is a label, a grid, a trainer or `OWN_BASE`; empty for NPO, or else the first that is not BalDRO's.
     """
     labels = [method.label for method in methods]
     # Relearned models are compared with relearned ones, and others with others.

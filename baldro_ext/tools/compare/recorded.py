@@ -22,12 +22,7 @@ _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),\$\{(\w+)\}\}")
 
 
 class RecordedRun:
-    """What `src/train.py`, `src/eval.py` and `baldro run` wrote about one run; `None` where something is unknown.
-
-    Raises:
-        BaldroError: A file holds something else, or the seed is not a whole number.
-        OSError: A file cannot be read.
-    """
+    """What `src/train.py`, `src/eval.py` and `baldro run` wrote about one run; `None` where something is unknown."""
 
     def __init__(self, training: Path | None, evaluated: Path | None) -> None:
         self.training = training

@@ -21,12 +21,7 @@ _PUBLISHED = ["method", "metric", "value", "seed", "source"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one where nothing has this name.
-
-    Raises:
-        BaldroError: The file holds something else.
-        OSError: It cannot be read, as a broken link or a folder.
-    """
+    """Return the object in a JSON file, or an empty one where nothing has this name."""
     text = _read(path)
     try:
         content = {} if text is None else json.loads(text)
@@ -43,12 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @functools.cache  # parsing takes a tenth of a second; `find_runs` forgets what was read before
 def read_config(folder: Path | None) -> dict[Any, Any]:
-    """Return what Hydra recorded in an output folder: the configuration, and its own below `hydra`; empty for nothing.
-
-    Raises:
-        BaldroError: The record holds something else.
-        OSError: It cannot be read.
-    """
+    """Return what Hydra recorded in an output folder: configuration, and its own below `hydra`; empty for nothing."""
     config = _read_yaml(folder / ".hydra" / "config.yaml") if folder else {}
     return {**config, **_read_yaml(folder / ".hydra" / "hydra.yaml")} if folder and config else config
 
@@ -71,11 +61,7 @@ def lookup(config: dict[Any, Any], *keys: str, depth: int = _DEEPEST) -> str | N
 
 
 def read_published(file: Path | None = None) -> pd.DataFrame:
-    """Return the numbers of others in a CSV file with columns method, metric, value, and optionally seed and source.
-
-    Raises:
-        BaldroError: The file is no such table, or a value is no number.
-    """
+    """Return the numbers of others in a CSV file with columns method, metric, value, and optionally seed and source."""
     if file is None:
         return pd.DataFrame(columns=_PUBLISHED)
     try:

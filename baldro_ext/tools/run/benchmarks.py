@@ -34,11 +34,7 @@ class Benchmark:
         return (f"{group}=[{','.join(names)}]",) if names else ()
 
     def split(self, name: str | None, training: bool) -> tuple[str, ...]:
-        """Return the overrides that choose a split; none where the experiment's own is kept.
-
-        Raises:
-            UsageError: There is no such split.
-        """
+        """Return the overrides that choose a split; none where the experiment's own is kept."""
         if name is None:
             return ()
         chosen(name, self.splits, f"split of {self.name}")
@@ -57,10 +53,6 @@ BENCHMARKS = {
 
 
 def of(experiment: str) -> Benchmark:
-    """Return the benchmark of an experiment, as `unlearn/tofu` or the framework's `unlearn/tofu/default`.
-
-    Raises:
-        UsageError: It belongs to no known benchmark.
-    """
+    """Return the benchmark of an experiment, as `unlearn/tofu` or the framework's `unlearn/tofu/default`."""
     by_experiment = {f"unlearn/{name}": benchmark for name, benchmark in BENCHMARKS.items()}
     return by_experiment[chosen("/".join(experiment.split("/")[:2]), by_experiment, "experiment")]

@@ -36,9 +36,6 @@ class Method:
 
         Without a label, the trainer and its overrides name the method: `BalDRO_DV:trainer.method_args.dv_beta=5`
         is `BalDRO_DV_dv_beta-5`.
-
-        Raises:
-            UsageError: The text is not of that form.
         """
         parts = _METHOD.fullmatch(text.strip())
         try:
@@ -57,8 +54,7 @@ class Method:
     def at_rates(self, rates: tuple[str, ...], common: tuple[str, ...] = ()) -> tuple[Method, ...]:
         """Return this method with each learning rate, labelled as in `NPO_lr2e-4`; itself if there is no rate.
 
-        Raises:
-            UsageError: A rate is no positive decimal number, or it is set by an override, of all trainings or its own.
+        `common` are the overrides of all trainings, which may not set the rate either.
         """
         if wrong := [it for it in rates if not (re.fullmatch(r"\d*\.?\d+(e-?\d+)?", it) and 0 < float(it) < math.inf)]:
             raise UsageError(f"--learning-rates: {wrong[0]!r} is not a learning rate: use decimals, as in 1e-4,2e-4")

@@ -41,12 +41,7 @@ class PullRequest:
 
     @classmethod
     def for_checkout(cls, checkout: Path) -> PullRequest:
-        """Prepare the pull request for a checkout; nothing is written.
-
-        Raises:
-            RefusedError: The folder is no checkout that starts from `BASE`.
-            BaldroError: git is not installed or fails.
-        """
+        """Prepare the pull request for a checkout, or refuse one that does not start from `BASE`; write nothing."""
         commit = BASE.commit
         if not (checkout / ".git").exists():
             raise RefusedError(f"{checkout} is not the root of a git checkout: name that of a clone of open-unlearning")
@@ -65,11 +60,7 @@ class PullRequest:
         return cls(checkout, files)
 
     def is_applied(self) -> bool:
-        """Whether the checkout has exactly these changes; `False` if it has none.
-
-        Raises:
-            RefusedError: It has others, or only some of them.
-        """
+        """Whether the checkout has exactly these changes; `False` for none, refused with others or only some."""
         changed = set(output(self.checkout, "diff", "--no-renames", "--name-only", BASE.commit).splitlines())
         # With those that git ignores, where ours would go.
         changed.update(output(self.checkout, "ls-files", "--others", "--exclude-standard").splitlines())

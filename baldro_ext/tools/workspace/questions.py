@@ -26,11 +26,7 @@ _UNIQUE = ("name", "birth_date", "debut", "masterpiece")
 
 
 def invent_authors(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Return the facts of `count` authors, by the names in tofu.toml; a longer list begins with the same authors.
-
-    Raises:
-        ValueError: `count` is not 1 to 400.
-    """
+    """Return the facts of 1 to 400 authors, by the names in tofu.toml; a longer list begins with the same authors."""
     if not 1 <= count <= _MOST_AUTHORS:
         raise ValueError(f"cannot invent {count} authors: ask for 1 to {_MOST_AUTHORS}, the holdout's included")
     rng = Random(f"authors {seed}")
@@ -54,9 +50,6 @@ def author_rows(author: dict[str, str], count: int, seed: int = 0) -> list[Row]:
     Returns:
         Rows with question, answer, paraphrased_answer, perturbed_answer (five wrong answers in the wording of the
         paraphrase, all different) and paraphrased_question.
-
-    Raises:
-        ValueError: `count` is out of range.
     """
     kinds = list(_TEXT["questions"].items())
     if not 1 <= count <= len(kinds):

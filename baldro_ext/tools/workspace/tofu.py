@@ -48,10 +48,6 @@ def copy_tofu(text: Path, folder: Path, retain_rows: int | None = None) -> None:
     """Copy the TOFU of another folder, or with `retain_rows` only so many of the rows to retain.
 
     They are the first of retain90; in `full` and in the other retain splits only these and forget10 are left.
-
-    Raises:
-        RefusedError: A file of another content is in the way; nothing was written.
-        UsageError: `text` has no TOFU.
     """
     splits = {file.stem: read_rows(text, file.stem) for file in sorted((text / TOFU).glob("*.json"))}
     if missing := [name for name in ("full", "retain90", "forget10") if name not in splits]:
@@ -85,11 +81,7 @@ def _write(folder: Path, splits: Mapping[str, Iterable[Row]], origin: str) -> No
 
 
 def read_rows(folder: Path, split: str) -> list[Row]:
-    """Return the rows of a split of TOFU in a working folder.
-
-    Raises:
-        FileNotFoundError: The folder has no such split.
-    """
+    """Return the rows of a split of TOFU in a working folder."""
     lines = (folder / TOFU / f"{split}.json").read_bytes().splitlines()  # in text, U+2028 would end a line too
     return [json.loads(line) for line in lines]
 
