@@ -101,10 +101,10 @@ def compare(
         raise UsageError("none of the evaluations has a value: evaluate again with src/eval.py")
     offered = set(values["metric"])
     shown = [metric(chosen(key, offered, "--metric")) for key in metrics or default_metrics(offered) or sorted(offered)]
-    missing = _missing([run.name for method in methods for run in method.runs], final, shown)
-    left_out = [f"left out: {'; '.join(unfinished)}"] if unfinished else []
+    notes = [f"left out: {'; '.join(unfinished)}"] if unfinished else []
     if levels is None and len(by_grid(methods)) < len(methods):
-        left_out.append("One method with several learning rates: compare at equal utility by --levels auto.")
+        notes.append("One method with several learning rates: compare at equal utility by --levels auto.")
+    notes += [*alone, *_missing([run.name for method in methods for run in method.runs], final, shown)]
     comparison = Comparison(
         methods=tuple(methods),
         metrics=tuple(shown),
@@ -115,7 +115,7 @@ def compare(
         references=references,
         warnings=tuple(warnings),
         published=read_published(published),
-        notes=(*left_out, *alone, *missing, *checks.unknown(runs), *checks.versions(runs)),
+        notes=(*notes, *checks.unknown(runs), *checks.versions(runs)),
     )
     if levels is None:
         return comparison
