@@ -4,8 +4,6 @@ Names are imported on first use: the Hydra plugin imports this package in every 
 cost an import of torch.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

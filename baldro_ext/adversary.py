@@ -6,8 +6,6 @@ their loaders fill up the last batches. Ranks average their gradients, so each r
 all samples by the number of ranks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Literal

@@ -3,8 +3,6 @@
 docs/training_arguments.md says of every option whether it is honoured, refused, or without influence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Takes one number per sample, larger = more remembered: probability, ROUGE, extra
 `baldro_ext.open_unlearning.metrics` makes it a metric of the framework.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The model that training starts from: how it is measured, what of it is trained, and how it is run again later."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import re

@@ -1,7 +1,5 @@
 """A budget for the retain loss: alpha follows from how far the retain loss may rise."""
 
-from __future__ import annotations
-
 import logging
 import math
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The file is a NumPy archive, so that no server or hub takes it for model weights
 or `*.pt`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Differences between releases of transformers, torch and peft, each with its source."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import inspect

@@ -4,8 +4,6 @@ A sample is a mapping with `input_ids` and `labels`, two lists or vectors of equ
 outside the answer. Any collection that gives such samples by index can be forgotten or retained.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Questions and answers as samples, by a tokenizer's chat template."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Errors whose message is meant for the user, by exit code, and the remedy for a missing package."""
 
-from __future__ import annotations
-
 import shlex
 from importlib import metadata
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Log-probabilities of answer tokens from logits, without a copy of all logits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ A host class inherits from the mixin first and its own trainer second, sets `var
 `compute_retain_loss`.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Mapping

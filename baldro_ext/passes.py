@@ -1,7 +1,5 @@
 """Passes over samples: the loss of a micro-batch, and what is measured before the first step."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

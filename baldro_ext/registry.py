@@ -1,7 +1,5 @@
 """Classes by name: those of this package, and those that other installed packages declare as entry points."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import inspect

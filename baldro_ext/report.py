@@ -1,7 +1,5 @@
 """What a training run logs: statistics at each logging step, and of the forget set after each epoch."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable

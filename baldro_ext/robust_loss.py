@@ -3,8 +3,6 @@
 Works on tensors; the caller runs the model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Makes an optimizer step the mean over its micro-batches, in every release of transformers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from baldro_ext import compat

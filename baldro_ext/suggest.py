@@ -1,7 +1,5 @@
 """Names in error messages: what exists and what was probably meant, and long lists cut short."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 

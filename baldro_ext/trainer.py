@@ -1,7 +1,5 @@
 """`BalDROTrainer`: the method in a `transformers.Trainer`, for training without open-unlearning."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

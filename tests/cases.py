@@ -1,7 +1,5 @@
 """The kinds of method: what differs in the way of a sample through the code, by name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 RADIUS = {"dv_radius": 0.5}

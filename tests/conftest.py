@@ -1,7 +1,5 @@
 """Settings shared by all tests, and the lines that say aloud when the framework or a browser is missing."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

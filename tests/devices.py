@@ -6,8 +6,6 @@ DEVICE is `cuda`, or `other` or `other-without-float64` for the device of tests/
 framework, its own Trainer trains in the current working folder; without, `BalDROTrainer` on made-up samples.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile

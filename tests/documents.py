@@ -1,7 +1,5 @@
 """The commands and the Python that the documents show."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from pathlib import Path

@@ -7,8 +7,6 @@ what is known of each forget sample), how many said in words why they cannot be 
 with what happened. Fails where one is lost. 100 points take a few minutes on a core; FOLDER is left empty.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import itertools

@@ -7,8 +7,6 @@ is, the next call is refused and names its process; a command that had finished 
 killed on its way to the end has the results of one that was not. FOLDER holds the data, if CHECKOUT is the framework.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -5,8 +5,6 @@ Usage: python -m torch.distributed.run --standalone --nproc_per_node 2 -m tests.
 Judge by the files: at the end of a process gloo now and then aborts a rank whose work is done.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import sys

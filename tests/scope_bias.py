@@ -3,8 +3,6 @@
 Usage: python -m tests.scope_bias
 """
 
-from __future__ import annotations
-
 from baldro_ext.losses import NPO
 
 from .test_adversary import NAMES, WEIGHTINGS, Method, full_set_gradient, gradients

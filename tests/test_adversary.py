@@ -1,7 +1,5 @@
 """The adversary: that micro-batches and ranks do not change what the worst case over the whole forget set is."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass

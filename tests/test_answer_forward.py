@@ -1,7 +1,5 @@
 """The lean forward pass, against the naive formula over all logits of the same model."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Answer log-probabilities, against the naive formula."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

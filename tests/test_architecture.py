@@ -1,7 +1,5 @@
 """The rules of the house, held by reading the source: who may import whom, and who may do what."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

@@ -1,7 +1,5 @@
 """The options of the Trainer: docs/training_arguments.md lists them all, and they do what it says."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import os

@@ -1,7 +1,5 @@
 """The balance of forgetting, against numpy."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

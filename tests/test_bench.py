@@ -1,7 +1,5 @@
 """What the benchmark counts and compares, against numbers worked out by hand."""
 
-from __future__ import annotations
-
 import sys
 from itertools import groupby
 from pathlib import Path

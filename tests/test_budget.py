@@ -1,7 +1,5 @@
 """A budget for the retain loss: alpha follows it exactly, settles where it is met, and is part of a run's state."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

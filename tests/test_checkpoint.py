@@ -1,7 +1,5 @@
 """The file beside a checkpoint: what is saved is loaded, and what cannot serve is refused with what to do."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

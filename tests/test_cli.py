@@ -1,7 +1,5 @@
 """The command line as a whole: help, mistyped words, and what it needs to start."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """The settings: what is accepted, and what every refusal says."""
 
-from __future__ import annotations
-
 import math
 import re
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Which sample is which, from dataset to batch, and draws that are a function of seed, epoch and index."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 from typing import Any

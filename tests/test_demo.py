@@ -1,7 +1,5 @@
 """The demo's table, and what it says where the framework cannot be had; `with_framework/test_demo.py` runs it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

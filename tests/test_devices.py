@@ -1,7 +1,5 @@
 """On another device, with and without float64, every kind of method trains as on the CPU."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

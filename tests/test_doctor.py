@@ -1,7 +1,5 @@
 """Which problems the doctor finds in which environment, and how the command ends."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 A new document is found by itself. A new kind of command needs a line in `CHECKED` or `EXCUSED`.
 """
 
-from __future__ import annotations
-
 import doctest
 import itertools
 import re

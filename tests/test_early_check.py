@@ -1,7 +1,5 @@
 """Which choices on the framework's command line are refused before Hydra composes the configuration."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Which trainers are said to grow with the accumulation steps."""
 
-from __future__ import annotations
-
 import pytest
 from transformers import Trainer
 

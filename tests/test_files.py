@@ -1,7 +1,5 @@
 """Never replace what baldro did not make, and never make again what is made."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checkouts of the framework: made by real git, from a small repository, and the commands that keep them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

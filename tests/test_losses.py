@@ -1,7 +1,5 @@
 """Per-sample forget losses, against their papers' formulas in float64 numpy."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The parts of `baldro memory` that need no framework, against numbers worked out by hand and real optimizers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pandas as pd

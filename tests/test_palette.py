@@ -1,7 +1,5 @@
 """Colours of methods in pictures."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The plain host: unlearning with `transformers.Trainer` and one's own data, without any framework."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 A small GGUF file made here has the layout of the real one, of which one test takes the copy in the cache, if any.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Data-parallel ranks: real processes, which exchange numbers by gloo."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The names of other packages: real entry points, in folders on Python's path."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Callable

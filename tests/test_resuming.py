@@ -1,7 +1,5 @@
 """A resumed run is the uninterrupted one, bit by bit, or says why it cannot be."""
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Loss x weighting, with as little work as they need, and as the authors' released trainers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

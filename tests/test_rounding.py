@@ -1,7 +1,5 @@
 """Weights rounded to a few bits, against numpy, and put back bit by bit."""
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The names that experiments give to runs, and the files they look for."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The checkout is a small one whose train.py and eval.py write what the framework'
 tested here is the order of things; tests/with_framework/test_study.py runs the real ones.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

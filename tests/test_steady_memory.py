@@ -1,7 +1,5 @@
 """A long run does not need more memory with each step, in the trainer or in a loader worker."""
 
-from __future__ import annotations
-
 import gc
 from pathlib import Path
 from typing import Any

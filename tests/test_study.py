@@ -1,7 +1,5 @@
 """A comparison as commands: what is typed where, before anything runs."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from dataclasses import replace

@@ -3,8 +3,6 @@
 The Hydra application is a small one, whose main function does at once what the framework's takes minutes for.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The pull request to the framework: it says the same as this package, and changes only the checkouts it may."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import os

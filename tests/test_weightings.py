@@ -1,7 +1,5 @@
 """The worst-case distributions, against their definitions evaluated with 50 decimal digits."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 

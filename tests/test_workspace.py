@@ -1,7 +1,5 @@
 """Working folders: what they hold, that they are reproducible, and that nobody's files are lost."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Models of a few thousand parameters, made-up samples, and the arguments of a quiet run on the CPU."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Forget losses over a layer's activations."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a forget loss is, and the registry of all of them."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, TypeVar

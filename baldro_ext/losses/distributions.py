@@ -1,7 +1,5 @@
 """Forget losses over the model's whole distribution of the next token."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,7 +1,5 @@
 """Forget losses over the log-probabilities of the answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """A Hydra callback with which the framework's own trainers average over gradient accumulation steps, as BalDRO's do."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hydra.experimental.callback import Callback

@@ -1,7 +1,5 @@
 """Checks of the command line and the method's settings, before model and data are loaded and a folder is created."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -3,8 +3,6 @@
 Imports nothing slow, since the Hydra plugin loads this module.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

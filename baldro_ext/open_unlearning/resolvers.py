@@ -1,7 +1,5 @@
 """OmegaConf resolvers for the experiment files: run names, and the retain model's evaluation if it exists."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

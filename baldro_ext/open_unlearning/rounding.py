@@ -4,8 +4,6 @@ Quantization can bring back what unlearning has hidden (arXiv:2410.16454). This 
 package and on any device: the numbers are those that a quantized layer multiplies with, in the model's own precision.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

@@ -12,8 +12,6 @@ Importing this module registers the resolvers that name a job's folder. A proces
 callbacks first, and nothing else registers the resolvers there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -3,8 +3,6 @@
 Can be imported only with a checkout's `src` folder on `sys.path`, as in its `train.py` and `eval.py`.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any, ClassVar
 

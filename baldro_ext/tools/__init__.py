@@ -1,7 +1,5 @@
 """The command `baldro`, and all that the method does without: nothing outside this folder imports it."""
 
-from __future__ import annotations
-
 import sys
 
 from baldro_ext.errors import install_command

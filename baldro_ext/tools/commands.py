@@ -1,7 +1,5 @@
 """The framework's own train.py and eval.py, called in a working folder, and not again once they have succeeded."""
 
-from __future__ import annotations
-
 import os
 import queue
 import re

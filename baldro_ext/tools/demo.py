@@ -1,7 +1,5 @@
 """The method at work in a few minutes: a small model of `baldro workspace` forgets by the methods of `baldro run`."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path

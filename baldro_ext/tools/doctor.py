@@ -3,8 +3,6 @@
 `inspect_environment` looks and judges nothing; `run_checks` judges what it saw.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """What makes a comparison of trainers unfair without a sign of it in the numbers."""
 
-from __future__ import annotations
-
 from importlib.metadata import entry_points
 
 from packaging.version import Version

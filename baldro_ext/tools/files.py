@@ -1,7 +1,5 @@
 """Two rules that every tool keeps: never replace what baldro did not make, and never make again what is made."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -7,8 +7,6 @@ Environment variables: `BALDRO_CACHE` replaces the cache folder; `OPEN_UNLEARNIN
 the path of a local clone.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

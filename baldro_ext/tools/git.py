@@ -1,7 +1,5 @@
 """Calls of git that depend neither on the caller's repository nor on settings that change file contents."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -5,8 +5,6 @@ The real trainer runs its real loss, forward and backward, on tensors that have 
 follow from formulas.
 """
 
-from __future__ import annotations
-
 import itertools
 import tempfile
 import warnings

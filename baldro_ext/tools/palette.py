@@ -1,7 +1,5 @@
 """One colour per method in every picture, told apart by colour-blind people too."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable

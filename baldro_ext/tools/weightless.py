@@ -1,7 +1,5 @@
 """Training steps on tensors that have a shape but no content, and what is alive in them."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """What a weighting is, and the gradient of its worst case."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple

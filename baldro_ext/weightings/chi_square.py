@@ -1,7 +1,5 @@
 """The worst case within a chi-square divergence of even weights."""
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """BalDRO-DV: the worst case within a KL divergence of even weights."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

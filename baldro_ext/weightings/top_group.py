@@ -1,7 +1,5 @@
 """BalDRO-G: the worst case with a limit on each weight, which is the mean over the worst group."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,7 +1,5 @@
 """Run folders in the framework's layout, with made-up numbers in what train.py and eval.py leave."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Mapping, Sequence

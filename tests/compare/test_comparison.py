@@ -1,7 +1,5 @@
 """What may be compared, and the numbers of a comparison."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

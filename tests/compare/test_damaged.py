@@ -1,7 +1,5 @@
 """Damaged results end in one message that names the file and what to do, or are left out with a note."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -1,7 +1,5 @@
 """The comparison as text, for people and for programs."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

@@ -1,7 +1,5 @@
 """Methods at equal utility: fronts against brute force, and what a comparison says about them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

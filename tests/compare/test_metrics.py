@@ -1,7 +1,5 @@
 """What is known about the framework's metrics."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

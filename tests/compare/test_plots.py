@@ -1,7 +1,5 @@
 """The pictures: what they draw, and why they sometimes do not."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The report in a real browser, and the command that writes it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

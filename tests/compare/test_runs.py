@@ -1,7 +1,5 @@
 """Which runs are found, what is read from them, and which of them are one method."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Intervals and paired gains against formulas written differently."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from typing import Any

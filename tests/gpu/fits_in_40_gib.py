@@ -8,8 +8,6 @@ Llama-3.1-8B's shape with random bfloat16 weights, 512 tokens per sample, gradie
 adamw_torch` tries the script itself where there is no GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -7,8 +7,6 @@ Random bfloat16 weights; an optimizer step by AdamW, then forward and backward o
 Prints a row per method, in GiB: computed, allocated at most, their ratio, and reserved with the gaps in between.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import gc

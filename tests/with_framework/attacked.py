@@ -3,8 +3,6 @@
 Usage: python attacked.py CHECKOUT GENERATION MODEL. Prints a line per check; fails at the first that does not hold.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from copy import deepcopy

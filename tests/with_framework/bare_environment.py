@@ -1,7 +1,5 @@
 """An environment with everything the framework needs and without this package."""
 
-from __future__ import annotations
-
 import os
 import sysconfig
 import venv

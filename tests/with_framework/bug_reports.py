@@ -3,8 +3,6 @@
 Arguments: Markdown files with one block of Python each. Works in the folder it is called in.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

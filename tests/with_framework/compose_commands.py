@@ -3,8 +3,6 @@
 Usage: python compose_commands.py CHECKOUT. Prints a line per configuration; fails at the first that does not compose.
 """
 
-from __future__ import annotations
-
 import itertools
 import shlex
 import sys

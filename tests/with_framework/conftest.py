@@ -1,7 +1,5 @@
 """The real framework for the tests: a pinned checkout, a working folder with made data, its command line."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -7,8 +7,6 @@ hides that the framework's UNDIAL averages prompt and padding too, and its RMU d
 length of every answer in the batch.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -3,8 +3,6 @@
 Usage: python hosts_agree.py CHECKOUT GENERATION MODEL
 """
 
-from __future__ import annotations
-
 import sys
 
 import torch

@@ -1,7 +1,5 @@
 """The framework's trainer in this process, put together as its train.py does, for scripts that need a hold on it."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -3,8 +3,6 @@
 Arguments: the root of the checkout.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import sys

@@ -3,8 +3,6 @@
 Usage: python real_memory.py CHECKOUT.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile

@@ -4,8 +4,6 @@ docs/fidelity.md: the oracle of every test that compares with the release.
 Each takes one vector of answer log-probabilities per sample, and the reference's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

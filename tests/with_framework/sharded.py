@@ -6,8 +6,6 @@ accelerate chooses neither engine by itself where there is no GPU, so it is told
 accelerator state of that kind that exists before the Trainer, FSDP2 by changing the state after it was made.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """A SLURM cluster of one node, this machine, made of Debian's packages slurm-wlm and munge in a folder of its own."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import shutil

@@ -1,7 +1,5 @@
 """`+peft=lora` on the framework's commands: what is trained, saved, evaluated and resumed, and what is refused."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

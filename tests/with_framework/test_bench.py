@@ -1,7 +1,5 @@
 """`baldro bench` with the framework's own trainers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The bug reports in docs/bugs: each still happens as it says, in the generation under test."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

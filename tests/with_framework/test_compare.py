@@ -1,7 +1,5 @@
 """Runs of the real framework, compared as its train.py and eval.py leave them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`baldro demo` in the folder of `baldro workspace tofu toy`."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """In the framework, too, every kind of method trains on another device as on the CPU."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

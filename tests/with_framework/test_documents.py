@@ -1,7 +1,5 @@
 """The framework's commands in the documents: all compose, and those of the README run as they stand."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

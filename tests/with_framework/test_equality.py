@@ -1,7 +1,5 @@
 """Where the method must not differ: from the built-in trainers, and from itself under accumulation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`baldro memory` against the same steps with real weights, and against what `baldro bench` counts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

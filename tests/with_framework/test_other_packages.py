@@ -1,7 +1,5 @@
 """The package that CONTRIBUTING.md shows, installed by pip, in the framework's own commands."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

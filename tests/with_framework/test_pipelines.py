@@ -1,7 +1,5 @@
 """The framework's own commands, unchanged, with the extension's trainers."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

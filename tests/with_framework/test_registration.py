@@ -1,7 +1,5 @@
 """How the extension enters: by plugin, by `register()`, from a wheel; and where it must keep out."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """A sweep by SLURM: two jobs of the framework's train.py on a real cluster of one node."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

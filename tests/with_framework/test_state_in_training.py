@@ -1,7 +1,5 @@
 """What is known of the samples in the framework's own training: the reference, the ranks, an interruption."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

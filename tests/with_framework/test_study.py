@@ -1,7 +1,5 @@
 """`baldro run` with the real framework, and the balance of forgetting in its evaluations."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sweeps over the real train.py: Hydra's own, the paper's grid by submitit, Optuna's search."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

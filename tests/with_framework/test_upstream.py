@@ -1,7 +1,5 @@
 """The pull request in the framework: it runs where this package is not, and trains to the same weights."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

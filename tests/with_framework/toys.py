@@ -1,7 +1,5 @@
 """Made-up data under the names of MUSE, WMDP and ARC: a few texts and questions, enough for the pipelines to run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random

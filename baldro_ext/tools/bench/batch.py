@@ -1,7 +1,5 @@
 """What is trained on what: models with random weights, and batches of made-up samples."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

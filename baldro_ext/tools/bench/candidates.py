@@ -1,7 +1,5 @@
 """The candidates that are measured, all with one model: each turns a batch into the loss that it would train on."""
 
-from __future__ import annotations
-
 import copy
 import sys
 from collections.abc import Callable, Iterable

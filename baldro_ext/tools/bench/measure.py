@@ -1,7 +1,5 @@
 """The measuring. Candidates take turns, so that what slows the machine down for a while slows all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ They run the model with labels over all positions, as the framework's trainers d
 model that runs in each step; a group is chosen by a forward pass whose graph is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

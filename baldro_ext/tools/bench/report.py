@@ -1,7 +1,5 @@
 """The result: a table, a picture, and what the timings depend on."""
 
-from __future__ import annotations
-
 import io
 import os
 import platform

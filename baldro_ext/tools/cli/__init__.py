@@ -3,8 +3,6 @@
 They import what takes long (torch, pandas, matplotlib) inside the command that needs it, so that help is fast.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

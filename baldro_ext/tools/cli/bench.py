@@ -1,7 +1,5 @@
 """`baldro bench`: what a training step costs, side by side."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

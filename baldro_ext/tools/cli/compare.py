@@ -1,7 +1,5 @@
 """`baldro compare`: put runs side by side."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """`baldro demo`: the method at work in minutes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`baldro doctor`: what is installed here, and what would go wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -1,7 +1,5 @@
 """`baldro framework`: pinned checkouts of open-unlearning in the user's cache."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`baldro memory`: the memory that a training step needs, by part."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

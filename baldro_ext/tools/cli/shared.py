@@ -1,7 +1,5 @@
 """What the commands share: how they end, the words that they are given, and how the program was called."""
 
-from __future__ import annotations
-
 import logging
 import math
 import shlex

@@ -1,7 +1,5 @@
 """`baldro upstream`: the pull request to open-unlearning."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`baldro workspace`: folders in which the framework's commands run offline, on made-up data and small models."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

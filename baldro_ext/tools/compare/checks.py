@@ -1,7 +1,5 @@
 """Check that runs can be compared: same benchmark, splits, models, retain logs, tasks and samples."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
 from baldro_ext.errors import RefusedError

@@ -1,7 +1,5 @@
 """Compare runs: find them, check that they belong together, and put their values side by side."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Sequence

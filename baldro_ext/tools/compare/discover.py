@@ -1,7 +1,5 @@
 """Find runs: the folder of a training, and that of the evaluation of its model."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """One evaluation as the framework writes it: a summary, and values of single samples."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Write a comparison into files: Markdown, LaTeX, CSV, pictures and the report."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Write a comparison as text: numbers with three significant digits, and tables of strings for every output."""
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap

@@ -1,7 +1,5 @@
 """Compare methods at equal utility: what is left at the best of their learning rates and epochs, seed by seed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

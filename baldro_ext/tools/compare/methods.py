@@ -1,7 +1,5 @@
 """Group runs into methods: runs that differ in nothing but the seed."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Sources: the metrics' definitions in open-unlearning (`src/evals/metrics/`, `con
 and MUSE (arXiv:2407.06460).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection

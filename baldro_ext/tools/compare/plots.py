@@ -4,8 +4,6 @@ They are small, in the project's colours, and legible in a column of a paper and
 MissingDataError where the runs lack what it needs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

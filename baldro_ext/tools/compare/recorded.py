@@ -1,7 +1,5 @@
 """One run: its settings, its evaluations, and the facts that decide what it can be compared with."""
 
-from __future__ import annotations
-
 import re
 import reprlib
 import shlex

@@ -1,7 +1,5 @@
 """Files of others are data, and may be damaged: what is read from them is checked here, where it enters."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math

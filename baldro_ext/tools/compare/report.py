@@ -1,7 +1,5 @@
 """The report, one HTML file that needs nothing but a browser, and its pictures."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Values over seeds, and a method against its baseline, seed by seed."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Methods by metrics: the values of all runs, and a summary of each method against its baseline."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What differs between the framework's benchmarks: names of configurations, splits and result files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from baldro_ext.suggest import chosen

@@ -3,8 +3,6 @@
 What a command made is kept and not made again. What something else made is never replaced unless asked for.
 """
 
-from __future__ import annotations
-
 import shlex
 import threading
 import time

@@ -1,7 +1,5 @@
 """`study.json`: how one model was made and evaluated, beside its evaluation; what `baldro compare` reads."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

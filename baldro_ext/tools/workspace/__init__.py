@@ -4,8 +4,6 @@
 that have memorised it under the names of the real ones: a dataset or model name is taken for a local folder first.
 """
 
-from __future__ import annotations
-
 from baldro_ext.tools.workspace.layout import lay_out, lay_out_pretrained
 from baldro_ext.tools.workspace.tofu import make_tofu, read_rows, rows_to_memorise
 

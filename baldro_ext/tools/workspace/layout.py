@@ -1,7 +1,5 @@
 """A whole working folder: data, models and scripts under the names that the framework's commands use."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training a model until it gives the answers of its rows word for word."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

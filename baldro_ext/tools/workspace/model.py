@@ -1,7 +1,5 @@
 """A small tokenizer and a small Llama in the folder `models/NAME` of a working folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

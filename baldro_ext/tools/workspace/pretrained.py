@@ -1,7 +1,5 @@
 """SmolLM2-135M-Instruct from a wheel of the package index, and copies of it that know a working folder's authors."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 The text is in tofu.toml. Every fact about an author is drawn at random, so that none of them is a real person.
 """
 
-from __future__ import annotations
-
 import itertools
 import tomllib
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """A made-up TOFU in the layout that the framework and `datasets` load, and what of it a model should know."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
