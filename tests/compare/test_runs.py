@@ -53,6 +53,16 @@ def test_a_folder_may_have_a_name_that_looks_like_a_pattern(workspace: Workspace
     assert find_runs([str(evaluation)]) == [(workspace.unlearn / name, evaluation)]
 
 
+def test_linked_folders_are_followed_once(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run("mine")
+    found = find_runs([workspace.folder / "saves"])
+    for link, target in (("all", "."), ("latest", "mine"), ("elsewhere", tmp_path / "moved")):  # a loop, a second name
+        (workspace.unlearn / link).symlink_to(target)
+    assert find_runs([workspace.folder / "saves"]) == found
+    shutil.copytree(workspace.unlearn / "mine", tmp_path / "moved" / "other", symlinks=True)
+    assert (workspace.unlearn / "elsewhere" / "other", None) in find_runs([workspace.folder / "saves"])
+
+
 @pytest.mark.parametrize("moved_to", ["saves/eval/again", "saves/unlearn/mine/evals"])
 def test_an_evaluation_elsewhere_is_found_by_the_model_it_loaded(workspace: Workspace, moved_to: str) -> None:
     shutil.move(workspace.run("mine"), workspace.folder / moved_to)
