@@ -114,8 +114,9 @@ class Adversary:
         rows = torch.arange(len(index)) if rows is None else rows
         passed = torch.zeros(len(index), dtype=torch.bool)
         passed[rows] = True
-        numbers = losses.new_zeros(len(index), 2)
-        numbers[rows.to(losses.device, non_blocking=losses.is_cuda)] = torch.stack([losses, hardness], 1).detach()
+        results = torch.stack([losses, hardness], 1).detach()
+        numbers = results.new_zeros(len(index), 2)
+        numbers[rows.to(losses.device, non_blocking=losses.is_cuda)] = results
         table, own = self._of_all_ranks(torch.stack([index, labeled, labeled & passed], 1), numbers)
         where, loss, hard = table[:, 0].long(), table[:, 3], table[:, 4]
         counted, trained = table[:, 1] > 0, table[:, 2] > 0

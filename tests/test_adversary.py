@@ -311,8 +311,10 @@ def test_weights_and_value_over_the_whole_set_come_from_one_solution(
     assert sizes == [4]
 
 
-def test_losses_of_low_precision_are_recorded_where_they_belong() -> None:
+@pytest.mark.parametrize("hardness", [torch.bfloat16, torch.float32])
+def test_losses_of_low_precision_are_recorded_where_they_belong(hardness: torch.dtype) -> None:
     adversary = Adversary(TopGroup(0.5), 1000)
     index, losses = torch.tensor([257, 999]), torch.tensor([1.0, 2.0], dtype=torch.bfloat16)
-    adversary.weights(index, torch.ones(2, dtype=torch.bool), losses, losses)
-    assert adversary.state.has_loss.nonzero()[:, 0].tolist() == [257, 999]
+    adversary.weights(index, torch.ones(2, dtype=torch.bool), losses, losses.to(hardness))
+    assert adversary.state.losses[index].tolist() == [1.0, 2.0]
+    assert int(adversary.state.has_loss.sum()) == 2

@@ -1,6 +1,7 @@
 """The rules of the house, held by reading the source: who may import whom, and who may do what."""
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -140,3 +141,11 @@ def test_only_compat_asks_for_versions(path: Path) -> None:
 @pytest.mark.parametrize("path", METHOD, ids=name_of)
 def test_a_file_of_the_method_fits_a_readers_patience(path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("\n") <= 300
+
+
+@pytest.mark.parametrize(
+    "name", ["baldro_ext", "baldro_ext.tools.compare", "baldro_ext.tools.run", "baldro_ext.tools.workspace"]
+)
+def test_a_package_has_what_it_offers(name: str) -> None:
+    package = importlib.import_module(name)
+    assert [it for it in package.__all__ if not hasattr(package, it)] == []

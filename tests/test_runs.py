@@ -42,8 +42,8 @@ if mode == "eval":
     (folder / ("LMEval_SUMMARY.json" if "eval" in given else "TOFU_SUMMARY.json")).write_text("{}")
     (folder / "TOFU_EVAL.json").write_text("{}")
 time.sleep(float(given.get("trainer.args.sleep", 0)))
-if given.get("trainer.args.works") == "no":
-    print("ValueError: as asked for")
+if error := given.get("trainer.args.fails"):
+    print("# a line before\\n" * 9 + error + ": as asked for")
     print("and more below", end="\\r")
     sys.exit(3)
 if mode != "eval":
@@ -127,13 +127,14 @@ def test_a_grid_of_learning_rates_goes_on_with_more_of_them(
         assert ("--levels auto" in done.stdout) == (len(labels) > 1)
 
 
-def test_a_failure_is_reported_with_its_reason_and_loses_nothing_else(runner: Runner) -> None:
-    broken = study("bad=NPO:trainer.args.works=no", "NPO")
+@pytest.mark.parametrize("error", ["ValueError", "hydra.errors.MissingConfigException", "Error"])  # the last: ours
+def test_a_failure_is_reported_with_its_reason_and_loses_nothing_else(runner: Runner, error: str) -> None:
+    broken = study(f"bad=NPO:trainer.args.fails={error}", "NPO")
     failures, said = run(runner, broken)
     (failure,) = failures
     log = runner.log(one(broken, 0))
     assert failure.startswith(f"cannot unlearn bad_seed0 (exit code 3): the whole output is in {log}")
-    assert failure.splitlines()[1].strip() == "ValueError: as asked for"
+    assert failure.splitlines()[1].strip() == f"{error}: as asked for"
     assert "as asked for" in log.read_text()
     assert "[2/4] evaluate bad_seed0: left out, because there is no model" in said
     assert calls(runner) == ["unlearn bad_seed0", "unlearn NPO_seed0", "eval NPO_seed0"]
@@ -183,7 +184,7 @@ def test_a_file_of_ones_own_is_not_replaced_and_nothing_is_written_beside_it(run
 
 
 def test_an_evaluation_that_ended_early_runs_again_though_its_result_is_there(runner: Runner) -> None:
-    broken = study("NPO", evaluation=("trainer.args.works=no",))
+    broken = study("NPO", evaluation=("trainer.args.fails=ValueError",))
     run(runner, broken)
     assert (runner.folder / "saves/eval/NPO_seed0/TOFU_EVAL.json").exists()
     run(runner, broken)
@@ -241,7 +242,7 @@ def test_a_model_that_is_still_to_be_relearned_is_trained_again_if_it_was_delete
 
 
 def test_what_cannot_be_trained_is_not_relearned(runner: Runner) -> None:
-    failures, said = run(runner, study("bad=NPO:trainer.args.works=no", relearn=1e-5))
+    failures, said = run(runner, study("bad=NPO:trainer.args.fails=ValueError", relearn=1e-5))
     assert len(failures) == 1
     assert [line.partition(": ")[2] for line in said[1:]] == ["left out, because there is no model"] * 3
     assert calls(runner) == ["unlearn bad_seed0"]
@@ -258,7 +259,7 @@ def test_the_retain_model_is_evaluated_once_before_all(runner: Runner) -> None:
 
 def test_a_retain_model_that_cannot_be_evaluated_stops_the_study(runner: Runner) -> None:
     with pytest.raises(RunError, match="cannot evaluate retain90_forget10"):
-        run(runner, study("NPO", retain_model="models/retain90", evaluation=("trainer.args.works=no",)))
+        run(runner, study("NPO", retain_model="models/retain90", evaluation=("trainer.args.fails=ValueError",)))
     assert calls(runner) == ["eval retain90_forget10"]
 
 
@@ -322,7 +323,7 @@ def test_the_dry_run_prints_what_is_left_as_one_would_type_it(runner: Runner, ch
 
 def test_the_command_ends_with_1_and_a_table_of_failures(runner: Runner, checkout: Path) -> None:
     options = ["--folder", str(runner.folder), "--checkout", str(checkout), "--devices", "4,5"]
-    result = CliRunner().invoke(app, ["run", "bad=NPO:trainer.args.works=no", "NPO", *options])
+    result = CliRunner().invoke(app, ["run", "bad=NPO:trainer.args.fails=ValueError", "NPO", *options])
     assert result.exit_code == 1
     assert "1 failed; the same command tries them again" in result.stderr
     assert f"{runner.folder}/logs/unlearn_bad_seed0.log" in result.stderr
@@ -452,7 +453,15 @@ def test_a_disk_that_takes_no_more_is_named_and_leaves_no_partial_file(runner: R
 
 def test_paths_with_spaces_are_printed_as_a_shell_reads_them(tmp_path: Path, checkout: Path) -> None:
     folder = tmp_path / "my work"
-    options = ["run", "NPO", "bad=NPO:trainer.args.works=no", "--folder", str(folder), "--checkout", str(checkout)]
+    options = [
+        "run",
+        "NPO",
+        "bad=NPO:trainer.args.fails=ValueError",
+        "--folder",
+        str(folder),
+        "--checkout",
+        str(checkout),
+    ]
     assert f"cd '{folder}'" in CliRunner().invoke(app, [*options, "--dry-run"]).stdout
     assert f"log: '{folder}/logs/unlearn_NPO_seed0.log'" in CliRunner().invoke(app, options).stdout
     said = CliRunner().invoke(app, [*options[:2], *options[3:]])

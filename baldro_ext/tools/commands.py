@@ -209,6 +209,6 @@ def _is_empty(place: Path) -> bool:
 def _end(log: Path) -> str:
     """Return the last lines, at most five, from the last one that names an error; progress bars may stand below it."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [number for number, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    errors = [number for number, line in enumerate(lines) if re.match(r"([\w.]*Error|[\w.]+Exception)\b", line)]
     start = errors[-1] if errors else max(0, len(lines) - 5)
     return "\n".join(f"  {line}" for line in lines[start : start + 5])

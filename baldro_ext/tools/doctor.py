@@ -5,7 +5,6 @@
 
 import importlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environm
         notify(f"Starting src/train.py of {askable[0]}, to see whether it finds the extension: 5 to 20 seconds")
     plugin = _plugin(askable[0]) if askable else None
     names = tuple(gen.name for gen in cached)
-    return Environment(platform.python_version(), versions, gpus, has_git, names, commit, plugin, others)
+    return Environment(".".join(map(str, sys.version_info[:3])), versions, gpus, has_git, names, commit, plugin, others)
 
 
 def run_checks(here: Environment) -> Iterator[Check]:

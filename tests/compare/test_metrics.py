@@ -41,6 +41,7 @@ def test_a_positive_gain_is_better(key: str, value: float, baseline: float, gain
 def test_only_forget_quality_is_compared_as_a_logarithm() -> None:
     assert metric("forget_quality").scaled(1e-100) == pytest.approx(-100)
     assert metric("forget_quality").scaled(0.0) == -math.inf
+    assert math.isnan(metric("forget_quality").scaled(math.nan))
     assert metric("model_utility").scaled(0.5) == 0.5
 
 

@@ -79,8 +79,7 @@ def _results(argument: str) -> list[Path]:
     paths = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
     if not paths:
         raise UsageError(f"{argument} does not exist: name folders of runs, such as saves/unlearn/NPO")
-    seen: set[Path] = set()
-    results = [result for path in paths for result in _below(Path(os.path.abspath(path)), seen)]
+    results = [result for path in paths for result in _below(Path(os.path.abspath(path)))]
     if not results:
         raise UsageError(
             f"there is no run in {argument}: a training of the framework leaves trainer_state.json in its folder, an "
@@ -89,16 +88,19 @@ def _results(argument: str) -> list[Path]:
     return results
 
 
-def _below(folder: Path, seen: set[Path]) -> list[Path]:
+def _below(folder: Path, *above: Path) -> list[Path]:
     """Return the folders with results at or below a folder; checkpoints are part of their training.
 
-    Links are followed, after what is there itself, and no folder is visited twice.
+    Of links only those are followed that lead out of the folders `above`, so that nothing is found twice.
     """
-    real = folder.resolve()
-    if real in seen or not folder.is_dir() or checkpoint_step(folder) is not None:
+    if not folder.is_dir() or checkpoint_step(folder) is not None:
         return []
-    seen.add(real)
     if is_training(folder) or is_evaluation(folder):
         return [folder]
-    children = sorted(folder.iterdir(), key=lambda child: (child.is_symlink(), child.name))
-    return [result for child in children if not child.name.startswith(".") for result in _below(child, seen)]
+    here, results = Path(os.path.realpath(folder)), []
+    for child in sorted(folder.iterdir()):
+        target = Path(os.path.realpath(child))
+        inside = any(target.is_relative_to(it) or it.is_relative_to(target) for it in (here, *above))
+        if not child.name.startswith(".") and not (child.is_symlink() and inside):
+            results += _below(child, here, *above)
+    return results

@@ -132,7 +132,7 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
         names = [wanted] if wanted else ["NPO", *plain[:1]]
         meant = [next((found for name in names if (found := _named(them, name))), []) for them in alike]
         if wanted and not any(meant):
-            chosen(wanted, labels, "--baseline")  # which it is not
+            chosen(wanted, {name for it in methods for name in (it.label, it.grid)}, "--baseline")  # which it is not
         if not any(meant):
             return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
         offered = {it: found for them, found in zip(alike, meant, strict=True) for it in them if it not in found}

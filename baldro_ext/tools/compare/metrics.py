@@ -77,7 +77,7 @@ class Metric:
 
     def scaled(self, value: float) -> float:
         """Return the value, or its log10: -inf for a p-value that was rounded to 0."""
-        if not self.logarithmic:
+        if not self.logarithmic or math.isnan(value):
             return value
         return math.log10(value) if value > 0 else -math.inf
 

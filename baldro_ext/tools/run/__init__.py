@@ -3,4 +3,4 @@
 from baldro_ext.tools.run.method import Method
 from baldro_ext.tools.run.study import Run, Study
 
-__all__ = ["Method", "Run", "Study", "UsageError"]
+__all__ = ["Method", "Run", "Study"]
