@@ -38,6 +38,14 @@ TOKENIZER_ARGUMENT = "processing_class" if "processing_class" in inspect.signatu
 """Name of the Trainer's tokenizer argument, which changed in transformers 4.46."""
 
 
+def micro_batches_to_fetch(planned: int, accumulation: int) -> int:
+    """Return how many micro-batches the Trainer has to fetch for an optimizer step, of which it planned a number.
+
+    It gets fewer at the end of an epoch, and skips none.
+    """
+    return planned if FETCHES_WHOLE_STEPS else accumulation
+
+
 def allow_numpy_random_states() -> None:
     """Allow a Trainer to load the numpy random state that it saved itself.
 

@@ -126,8 +126,7 @@ class BalDROMixin(Passes, TrainerCallback):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any, **kwargs: Any) -> Any:
         """Fetch the micro-batches of one optimizer step as the host does, and record their number."""
-        if not compat.FETCHES_WHOLE_STEPS:
-            num_batches = self.args.gradient_accumulation_steps  # fewer at the end of an epoch
+        num_batches = compat.micro_batches_to_fetch(num_batches, self.args.gradient_accumulation_steps)
         fetched = super().get_batch_samples(epoch_iterator, num_batches, *args, **kwargs)
         self._step_mean.fetched = len(fetched[0])
         return fetched

@@ -46,8 +46,7 @@ class _Averaging(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any, **kwargs: Any) -> Any:
-        if not compat.FETCHES_WHOLE_STEPS:
-            num_batches = self.args.gradient_accumulation_steps
+        num_batches = compat.micro_batches_to_fetch(num_batches, self.args.gradient_accumulation_steps)
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, *args, **kwargs)
         if batches and not compat.DIVIDES_BY_STEP:  # but by gradient_accumulation_steps
             self._scale = self.args.gradient_accumulation_steps / len(batches)
