@@ -7,14 +7,21 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from baldro_ext.balance import forget_balance
 from baldro_ext.tools import palette
 from baldro_ext.tools.compare.evaluations import Evaluation, read_evaluation
 from baldro_ext.tools.run import Method, Study
 
 METHODS = tuple(Method(name, name) for name in ("NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius"))
 PROBABILITY = "forget_Q_A_Prob"  # per token of a forgotten answer, between 0 and 1
-MEASURES = {"extraction": "extraction_strength", "forget quality": "forget_quality", "model utility": "model_utility"}
+_DECILE = 0.1
+COLUMNS = {
+    "probability": PROBABILITY,
+    "worst decile": f"{PROBABILITY}.worst",
+    "largest": f"{PROBABILITY}.largest",
+    "extraction": "extraction_strength",
+    "forget quality": "forget_quality",
+    "model utility": "model_utility",
+}
 
 
 def study(seed: int) -> Study:
@@ -40,14 +47,9 @@ def evaluations(study: Study, folder: Path) -> dict[str, Evaluation]:
 
 def table(evaluations: Mapping[str, Evaluation]) -> str:
     """Return what is left of the forgotten answers, and of the rest, one row per model."""
-    rows = []
-    for name, evaluation in evaluations.items():
-        left = forget_balance(evaluation.samples[PROBABILITY].to_dict())
-        others = (evaluation.aggregates.get(metric) for metric in MEASURES.values())
-        rows.append([name, left.mean, left.worst_mean, left.largest, *others])
-    head = ["", "probability", "worst decile", "largest", *MEASURES]
+    rows = [[name, *map(it.values(_DECILE).get, COLUMNS.values())] for name, it in evaluations.items()]
     digits = ["", ".3f", ".3f", ".3f", ".3f", ".1e", ".3f"]  # forget quality is a p-value, often tiny
-    return tabulate(rows, head, tablefmt="plain", floatfmt=digits, missingval="-")
+    return tabulate(rows, ["", *COLUMNS], tablefmt="plain", floatfmt=digits, missingval="-")
 
 
 def picture(evaluations: Mapping[str, Evaluation]) -> bytes:
@@ -55,10 +57,10 @@ def picture(evaluations: Mapping[str, Evaluation]) -> bytes:
     figure = Figure(figsize=(6.4, 3.3), layout="constrained")
     axes = figure.subplots()
     for row, (name, evaluation) in enumerate(evaluations.items()):
-        values = evaluation.samples[PROBABILITY].to_dict()
-        colour, worst = palette.METHODS.get(name, palette.GREY), forget_balance(values).worst_mean
+        values = evaluation.samples[PROBABILITY]
+        colour, worst = palette.METHODS.get(name, palette.GREY), evaluation.values(_DECILE)[f"{PROBABILITY}.worst"]
         axes.plot([0, 1], [row, row], color="#e6e6e6", linewidth=1, zorder=0)
-        axes.scatter([*values.values()], [row] * len(values), 46, colour, alpha=0.5, linewidths=0)
+        axes.scatter(values, [row] * len(values), 46, colour, alpha=0.5, linewidths=0)
         axes.plot([worst, worst], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
         axes.text(worst, row - 0.32, f"{worst:.2f}", ha="center", va="bottom", fontsize=9, color=colour)
     axes.set_yticks(range(len(evaluations)), list(evaluations))
