@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from packaging.version import Version
-
 from baldro_ext.errors import install_command
 from baldro_ext.registry import ExtensionError
 from baldro_ext.tools.fairness import unfair_accumulation
-from baldro_ext.tools.framework import GENERATIONS, REQUIRES, fits, installed, location, state
+from baldro_ext.tools.framework import GENERATIONS, REQUIRES, fits, installed, location, series, state
 from baldro_ext.tools.git import head
 
 OURS = ("baldro-ext", "torch", "transformers", "accelerate", "hydra-core")
@@ -78,7 +76,7 @@ def inspect_environment(folder: Path, notify: Callable[[str], None]) -> Environm
 
 def run_checks(here: Environment) -> Iterator[Check]:
     """Yield what there is to say, in the order to read it."""
-    supported = (3, 11) <= _series(here.python) <= (3, 13)
+    supported = (3, 11) <= series(here.python) <= (3, 13)
     yield Check("ok" if supported else "fails", "python", here.python, "" if supported else "use Python 3.11 to 3.13")
     yield from (Check("ok", name, here.versions[name]) for name in OURS if name in here.versions)
     yield from (Check("fails", name, "not installed", install_command()) for name in OURS if name not in here.versions)
@@ -87,7 +85,7 @@ def run_checks(here: Environment) -> Iterator[Check]:
     yield from _checkouts(here)
     yield from _devices(here)
     transformers = here.versions.get("transformers")
-    if _series(transformers) == (4, 45) and _series(here.versions.get("torch")) >= (2, 6):
+    if series(transformers) == (4, 45) and series(here.versions.get("torch")) >= (2, 6):
         problem = "with torch 2.6 and later, the framework's own trainers cannot resume (UnpicklingError); BalDRO's can"
         yield Check("note", "resuming", problem, "set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 for your own checkpoints")
     if transformers and (unfair := unfair_accumulation("NPO", 2, transformers)):
@@ -138,11 +136,6 @@ def _devices(here: Environment) -> Iterator[Check]:
     if len(here.gpus) > 1:
         fix = "add trainer.args.ddp_find_unused_parameters=false to commands under accelerate launch without DeepSpeed"
         yield Check("note", "several processes", "torch rejects the framework's ddp_find_unused_parameters: None", fix)
-
-
-def _series(version: str | None) -> tuple[int, ...]:
-    """Return major and minor of a version; empty for none."""
-    return Version(version).release[:2] if version else ()
 
 
 def _seen_by_torch() -> tuple[tuple[str, ...], dict[str, str]]:

@@ -67,9 +67,14 @@ def generation(name: str) -> Generation:
     return GENERATIONS[suggest.chosen(name.upper(), GENERATIONS, "framework generation")]
 
 
+def series(version: str | None) -> tuple[int, ...]:
+    """Return major and minor of a version; empty for none."""
+    return Version(version).release[:2] if version else ()
+
+
 def fits(gen: Generation, transformers: str | None) -> bool:
     """Whether a generation is made for a version of transformers: the same minor release; patches only mend it."""
-    return transformers is not None and Version(transformers).release[:2] == Version(gen.transformers).release[:2]
+    return series(transformers) == series(gen.transformers)
 
 
 def check_packages(needed: Iterable[str] = REQUIRES) -> None:

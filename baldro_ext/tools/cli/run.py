@@ -72,7 +72,7 @@ def run(
       baldro run SimNPO BalDRO_G_SimNPO --experiment unlearn/muse --split Books --lm-eval mmlu
     """
     from baldro_ext.tools.commands import Runner
-    from baldro_ext.tools.framework import installed
+    from baldro_ext.tools.framework import check_packages, installed
     from baldro_ext.tools.run import Method, Study
     from baldro_ext.tools.run.execute import lines
 
@@ -109,15 +109,14 @@ def run(
     if dry_run:
         typer.echo("\n".join([f"cd {shlex.quote(str(runner.folder))}", *commands]))
     else:
+        check_packages()
         carry_out(study, runner, overwrite)
 
 
 def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
     """Carry a study out as `execute` does; end the command with 1, and the reasons, where something failed."""
-    from baldro_ext.tools.framework import check_packages
     from baldro_ext.tools.run.execute import execute
 
-    check_packages()
     failures = execute(study, runner, typer.echo, overwrite)
     if failures:
         typer.echo("\n\n".join([f"\n{len(failures)} failed; the same command tries them again:", *failures]), err=True)

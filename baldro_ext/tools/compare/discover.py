@@ -97,10 +97,14 @@ def _below(folder: Path, *above: Path) -> list[Path]:
         return []
     if is_training(folder) or is_evaluation(folder):
         return [folder]
-    here, results = Path(os.path.realpath(folder)), []
-    for child in sorted(folder.iterdir()):
-        target = Path(os.path.realpath(child))
-        inside = any(target.is_relative_to(it) or it.is_relative_to(target) for it in (here, *above))
-        if not child.name.startswith(".") and not (child.is_symlink() and inside):
-            results += _below(child, here, *above)
-    return results
+    above = (Path(os.path.realpath(folder)), *above)
+    children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    return [result for child in children if not _leads_back(child, above) for result in _below(child, *above)]
+
+
+def _leads_back(child: Path, above: Sequence[Path]) -> bool:
+    """Whether a link points into one of these folders, or to one that holds it."""
+    if not child.is_symlink():
+        return False
+    target = Path(os.path.realpath(child))
+    return any(target.is_relative_to(it) or it.is_relative_to(target) for it in above)

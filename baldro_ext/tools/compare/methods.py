@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baldro_ext.errors import RefusedError
-from baldro_ext.suggest import chosen
+from baldro_ext.errors import RefusedError, UsageError
+from baldro_ext.suggest import known
 from baldro_ext.tools.compare.recorded import RecordedRun
 from baldro_ext.tools.compare.records import printable
 
@@ -132,7 +132,8 @@ def baselines(methods: Sequence[Method], wanted: str) -> tuple[dict[str, str], l
         names = [wanted] if wanted else ["NPO", *plain[:1]]
         meant = [next((found for name in names if (found := _named(them, name))), []) for them in alike]
         if wanted and not any(meant):
-            chosen(wanted, {name for it in methods for name in (it.label, it.grid)}, "--baseline")  # which it is not
+            options = {name for it in methods for name in (it.label, it.grid)}
+            raise UsageError(f"--baseline {wanted!r} is unknown: {known(wanted, options)}")
         if not any(meant):
             return {}, ["no baseline: name a method with --baseline"] if len(methods) > 1 else []
         offered = {it: found for them, found in zip(alike, meant, strict=True) for it in them if it not in found}
