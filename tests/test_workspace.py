@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -20,6 +21,7 @@ from baldro_ext import ForgetRetainCollator, encode_answers
 from baldro_ext.errors import RefusedError
 from baldro_ext.forward import AnswerForward
 from baldro_ext.tools.cli import app
+from baldro_ext.tools.cli.workspace import next_steps
 from baldro_ext.tools.workspace import lay_out, make_tofu, read_rows, rows_to_memorise
 from baldro_ext.tools.workspace.layout import STAND_INS
 from baldro_ext.tools.workspace.memorise import Training
@@ -376,6 +378,19 @@ def test_the_command_says_what_to_type_next(copy: Path, tmp_path: Path, monkeypa
     for words in (f"cd {copy}", "python src/eval.py experiment=eval/tofu", "python src/train.py trainer=BalDRO_DV"):
         assert words in result.stdout
     assert "baldro framework install G2" in result.stderr, "without a checkout there is no src"
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_what_to_type_next_has_the_best_rate_measured(tmp_path: Path, gpu: bool) -> None:
+    (tmp_path / "locuslab/TOFU").mkdir(parents=True)
+    (tmp_path / "locuslab/TOFU/forget10.json").write_text(400 * (json.dumps({"question": "?", "answer": "!"}) + "\n"))
+    measured = pd.read_csv(Path(__file__).parents[1] / "docs/results.csv", dtype={"learning_rate": str})
+    runs = measured.query("part == 'pretrained' and method == 'BalDRO_DV_radius' and retain_Q_A_Prob > 0.9")
+    best = runs.groupby("learning_rate")["extraction_strength"].mean().idxmin()
+    text = next_steps(tmp_path, pretrained=True, gpu=gpu)
+    assert text.count(f"learning_rate={best} ") == 2
+    assert text.count("cpu") == (0 if gpu else 3)
+    assert text.count("optim=adamw_torch") == (2 if gpu else 0)
 
 
 def test_refusals_have_exit_codes(tmp_path: Path) -> None:
