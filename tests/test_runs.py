@@ -42,11 +42,13 @@ if mode == "eval":
     (folder / ("LMEval_SUMMARY.json" if "eval" in given else "TOFU_SUMMARY.json")).write_text("{}")
     (folder / "TOFU_EVAL.json").write_text("{}")
 time.sleep(float(given.get("trainer.args.sleep", 0)))
-if error := given.get("trainer.args.fails"):
+if error := given.get("trainer.args.fails") or given.get("eval.lm_eval.fails"):
     print("# a line before\\n" * 9 + error + ": as asked for")
     print("and more below", end="\\r")
     sys.exit(3)
 if mode != "eval":
+    (folder / ".hydra").mkdir(exist_ok=True)
+    (folder / ".hydra" / "config.yaml").write_text("trainer: {handler: " + given.get("trainer", "finetune") + "}")
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": [{"loss": 1.0}, {"train_runtime": 12.5}]}))
     (folder / "training_args.bin").touch()
 """
@@ -125,6 +127,8 @@ def test_a_grid_of_learning_rates_goes_on_with_more_of_them(
         ]
         assert sorted(calls(runner)) == sorted(f"{mode} {name} 7" for name in names for mode in ("unlearn", "eval"))
         assert ("--levels auto" in done.stdout) == (len(labels) > 1)
+    again = ["--learning-rates", "1e-4,2e-4", "--metrics", "forget_Q_A_Prob", "--overwrite", *place]
+    assert "--levels" not in CliRunner().invoke(app, ["run", "NPO", *again]).stdout, "without a utility"
 
 
 @pytest.mark.parametrize("error", ["ValueError", "hydra.errors.MissingConfigException", "Error"])  # the last: ours
@@ -202,6 +206,34 @@ def test_a_model_trained_again_is_evaluated_again(runner: Runner) -> None:
     assert evaluated.read_text() == "{}"
 
 
+def test_tasks_that_are_added_and_fail_lose_nothing_of_what_is_there(runner: Runner) -> None:
+    run(runner, study("NPO"))
+    record = runner.folder / "saves/eval/NPO_seed0/study.json"
+    before = json.loads(record.read_text())
+    run(runner, study("NPO", lm_eval=("mmlu",), evaluation=("eval.lm_eval.fails=x",)))
+    assert json.loads(record.read_text()) == before
+    run(runner, study("NPO", lm_eval=("mmlu",)), overwrite=True)
+    assert calls(runner)[3:] == ["eval NPO_seed0"]
+    assert json.loads(record.read_text())["lm_eval"] == ["mmlu"]
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({"common": ("trainer.args.learning_rate=1",)}, "another label"),
+        ({"evaluation": ("eval.x=1",)}, "--retain-logs instead of"),
+    ],
+)
+def test_what_is_in_the_way_has_a_remedy_that_helps(runner: Runner, change: dict[str, object], advice: str) -> None:
+    there = {"model": "models/target", "retain_model": "models/retain90"}
+    run(runner, study("NPO", **there))
+    with pytest.raises(RefusedError, match="replace them by --overwrite") as error:
+        run(runner, study("NPO", **there, **change))
+    assert [it in str(error.value) for it in ("another label", "--retain-logs instead of")] == [
+        it == advice for it in ("another label", "--retain-logs instead of")
+    ]
+
+
 def test_a_model_deleted_after_its_evaluation_is_not_trained_again(runner: Runner) -> None:
     run(runner, study("NPO"))
     record = (runner.folder / "saves/eval/NPO_seed0/study.json").read_text()
@@ -218,6 +250,7 @@ def test_each_model_is_relearned_after_its_training_and_recorded_as_a_method_of_
     assert calls(runner) == steps
     record = json.loads((runner.folder / "saves/eval/NPO_relearned_seed0/study.json").read_text())
     assert (record["label"], record["trainer"], record["seed"]) == ("NPO_relearned", "NPO", 0)
+    assert record["settings"] == {"handler": "NPO"}, "those of the unlearning"
     assert (record["relearn"], record["folder"]) == (1e-5, "saves/relearn/NPO_relearned_seed0")
     shutil.rmtree(runner.folder / "saves/unlearn")
     shutil.rmtree(runner.folder / "saves/relearn")

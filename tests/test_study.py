@@ -147,7 +147,7 @@ def test_the_retain_model_is_evaluated_first_and_without_comparison() -> None:
             {"forget_split=forget05", "holdout_split=holdout05"},
         ),
         ("unlearn/muse", "Books", {"data_split=Books"}, {"data_split=Books"}),
-        ("unlearn/wmdp/default", "bio", {"data_split=bio"}, {"data_split=bio"}),
+        ("unlearn/wmdp_rmu", "bio", {"data_split=bio"}, {"data_split=bio"}),
     ],
 )
 def test_the_split_reaches_training_and_evaluation(
@@ -190,6 +190,14 @@ def test_every_epoch_evaluates_the_chosen_metrics_within_training() -> None:
     } <= set(training(study, "NPO_seed0").overrides)
 
 
+def test_settings_of_a_metric_reach_the_evaluations_that_have_it() -> None:
+    here, there = (f"eval.tofu.metrics.{name}.batch_size=4" for name in ("forget_Q_A_Prob", "leak_at_k"))
+    study = replace(STUDY, every_epoch=("forget_Q_A_Prob",), evaluation=(here, there, "eval.tofu.batch_size=8"))
+    within = training(study, "NPO_seed0").overrides
+    assert [it in within for it in study.evaluation] == [True, False, True]
+    assert set(study.evaluation) <= set(one(study, "NPO_seed0").evaluations[0].overrides)
+
+
 def test_wmdp_is_evaluated_by_tasks_once() -> None:
     study = replace(STUDY, experiment="unlearn/wmdp", lm_eval=("wmdp_cyber", "mmlu"))
     (evaluation,) = one(study, "NPO_seed0").evaluations
@@ -211,6 +219,7 @@ def test_wmdp_is_evaluated_by_tasks_once() -> None:
             False,
         ),
         ("BalDRO_DV_radius", (), "4.51.3", False),
+        ("NPO", ("+accumulation=averaged",), "4.51.3", True),
         ("NPO", (), "4.45.1", False),
         ("NPO", (), "5.5.4", False),
         ("NPO", (), None, False),
@@ -220,12 +229,37 @@ def test_the_frameworks_trainers_average_over_accumulation_steps_where_they_woul
     method: str, common: tuple[str, ...], version: str | None, averaged: bool
 ) -> None:
     study = replace(STUDY, methods=(Method.parse(f"mine={method}"),), common=common, transformers=version)
-    assert ("+accumulation=averaged" in training(study, "mine_seed0").overrides) == averaged
+    assert training(study, "mine_seed0").overrides.count("+accumulation=averaged") == averaged
+
+
+def test_what_differs_between_the_commands_of_a_study_cannot_be_overridden() -> None:
+    study = replace(STUDY, relearn=1e-5, split="forget05")
+    relearned = [run.relearning for run in study.runs if run.relearning]
+    values: dict[str, set[str]] = {}
+    for command in (command for run in (*study.runs, *relearned) for command in run.commands):
+        for override in command.overrides:
+            key, _, value = override.lstrip("+").partition("=")
+            values.setdefault(key, set()).add(value)
+    # The rate of trainings is the user's, and that of relearning is its own; a method has overrides of its own.
+    different = {key for key, those in values.items() if len(those) > 1} - {"trainer.args.learning_rate"}
+    assert {"trainer", "task_name", "model.model_args.pretrained_model_name_or_path"} < different
+    for key in different:
+        with pytest.raises(UsageError, match=re.escape(f"baldro run sets {key} itself")):
+            replace(study, common=(f"{key}=mine",))
 
 
 @pytest.mark.parametrize(
     "override",
-    ["trainer.args.seed=5", "++trainer.args.seed=5", "task_name=x", "experiment=unlearn/muse", "trainer=NPO"],
+    [
+        "trainer.args.seed=5",
+        "++trainer.args.seed=5",
+        "task_name=x",
+        "experiment=unlearn/muse",
+        "trainer=NPO",
+        "model.model_args.pretrained_model_name_or_path=models/target",
+        "retain_logs_path=logs.json",
+        "+hardware=cpu",
+    ],
 )
 @pytest.mark.parametrize("where", ["methods", "common", "evaluation"])
 def test_an_override_of_what_names_a_result_is_refused(where: str, override: str) -> None:
@@ -247,7 +281,13 @@ def test_an_override_of_what_names_a_result_is_refused(where: str, override: str
         ({"experiment": "unlearn/wmdp", "metrics": ("forget_Q_A_Prob",)}, "choose them by lm_eval"),
         ({"retain_logs": "logs.json"}, "only one of them"),
         ({"experiment": "unlearn/muse", "relearn": 1e-5}, "relearn is for TOFU"),
+        ({"experiment": "unlearn/tofu/default"}, "did you mean unlearn/tofu?"),
         ({"relearn": 0.0}, "relearn=0.0"),
+        ({"relearn": 1e-5, "common": ("+peft=lora",)}, "adapters of NPO, radius: add peft.merge=true"),
+        (
+            {"relearn": 1e-5, "methods": (Method("lora", "NPO", ("+peft=lora", "peft.merge=false")),)},
+            "adapters of lora: add peft.merge=true",
+        ),
         (
             {"relearn": 1e-5, "methods": (Method("a", "NPO"), Method("a_relearned", "NPO"))},
             "share the name a_relearned",
@@ -257,6 +297,11 @@ def test_an_override_of_what_names_a_result_is_refused(where: str, override: str
 def test_a_study_without_meaning_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         replace(STUDY, **change)  # type: ignore[arg-type]
+
+
+def test_a_merged_model_is_relearned() -> None:
+    study = replace(STUDY, relearn=1e-5, common=("+peft=lora", "peft.merge=true"))
+    assert all(run.relearning for run in study.runs if run.method)
 
 
 @pytest.mark.parametrize(

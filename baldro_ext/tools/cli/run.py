@@ -111,6 +111,7 @@ def run(
     else:
         check_packages()
         carry_out(study, runner, overwrite)
+        typer.echo(f"\nAll done. Compare with:\n  {_comparing(study, runner)}")
 
 
 def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
@@ -123,12 +124,20 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
         raise typer.Exit(1)
     if not study.benchmark.by_tasks and not study.retain_file:
         typer.echo("No retain model was named, so forget quality and privleak have nothing to compare with.", err=True)
+
+
+def _comparing(study: Study, runner: Runner) -> str:
+    """Return the command that compares the results of a study, at equal utility if they are of a grid."""
+    from baldro_ext.tools.compare.metrics import UTILITIES
+
     results = [*(["before"] if study.model else []), *(f"{label}_seed*" for label in study.labels)]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
     paths = " ".join(f"{folder}/{name}" for name in results)
     rates = {(it.trainer, rate) for it in study.methods for rate in it.overrides if "learning_rate=" in rate}
     grid = len(rates) > len({trainer for trainer, _ in rates})
-    typer.echo(f"\nAll done. Compare with:\n  {program()} compare {paths}{' --levels auto' * grid}")
+    evaluated = {*study.metrics, *(f"{task}/acc" for task in study.lm_eval)}
+    everything = not (study.lm_eval if study.benchmark.by_tasks else study.metrics)
+    return f"{program()} compare {paths}{' --levels auto' * (grid and (everything or bool(evaluated & {*UTILITIES})))}"
 
 
 def _checkout(given: Path | None) -> Path:

@@ -51,6 +51,9 @@ BENCHMARKS = {
 
 
 def of(experiment: str) -> Benchmark:
-    """Return the benchmark of an experiment, as `unlearn/tofu` or the framework's `unlearn/tofu/default`."""
+    """Return the benchmark of an experiment, such as `unlearn/tofu` or `unlearn/tofu_idk`.
+
+    The framework's own, such as `unlearn/tofu/default`, need another main configuration, `--config-name=unlearn.yaml`.
+    """
     by_experiment = {f"unlearn/{name}": benchmark for name, benchmark in BENCHMARKS.items()}
-    return by_experiment[chosen("/".join(experiment.split("/")[:2]), by_experiment, "experiment")]
+    return by_experiment[chosen(experiment.partition("_")[0], by_experiment, "experiment")]

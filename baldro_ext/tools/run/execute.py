@@ -36,7 +36,7 @@ def execute(study: Study, runner: Runner, say: Callable[[str], None], overwrite:
     with runner.alone():
         execution = _Execution(study, runner, say)
         if not overwrite:
-            _check_free([*execution.pending], runner)
+            _check_free(study, [*execution.pending], runner)
         execution.say_what_is_done()
         if study.retain and (failures := execution.carry_out(study.retain)):
             raise RunError(failures[0])
@@ -97,15 +97,16 @@ def _left(run: Run, runner: Runner) -> tuple[Command, ...]:
     return run.commands if is_needed or not runner.has_succeeded(run.training) else ()
 
 
-def _check_free(runs: list[Run], runner: Runner) -> None:
-    taken = [place for run in runs for place in runner.in_the_way(run.commands)]
+def _check_free(study: Study, runs: list[Run], runner: Runner) -> None:
+    taken = {run: places for run in runs if (places := runner.in_the_way(run.commands))}
     if taken:
-        names = [str(place.relative_to(runner.folder)) for place in taken]
+        names = [str(place.relative_to(runner.folder)) for places in taken.values() for place in places]
+        # The models before unlearning and that never knew are there whatever the labels.
+        label = " or another label, as in 'again=NPO'" if all(run.method for run in taken) else ""
+        logs = ", or name this evaluation by --retain-logs instead of --retain-model" if study.retain in taken else ""
         raise RefusedError(
             f"{suggest.shortened(names, 3)} in {runner.folder} came from another command line or were not made by "
-            "baldro, so nothing was run.\n"
-            "Choose another --folder or another label, as in 'again=NPO'; replace them by --overwrite; or name an "
-            "evaluation of the retain model that is there by --retain-logs instead of --retain-model."
+            f"baldro, so nothing was run.\nChoose another --folder{label}, or replace them by --overwrite{logs}."
         )
 
 
@@ -128,7 +129,7 @@ class _Execution:
     def carry_out(self, run: Run, has_model: bool = True) -> list[str]:
         """Run what is left of a run, write its record, and go on with its relearning; return what failed."""
         runner, left, failures = self._runner, self.pending[run], list[str]()
-        if left:
+        if {run.training, run.evaluations[0]} & {*left}:  # not if only tasks of lm-eval are added
             record.file(run, runner).unlink(missing_ok=True)
         if run.training in left:
             for later in (*run.evaluations, *(run.relearning.commands if run.relearning else ())):
@@ -145,7 +146,8 @@ class _Execution:
                     if not runner.stopped.is_set():
                         self._end(f"{command.name}: FAILED, see {log}")
                         failures.append(str(error))
-        if has_model and not failures and not runner.stopped.is_set() and not record.file(run, runner).exists():
+        ended = has_model and not failures and not runner.stopped.is_set()
+        if ended and (left or not record.file(run, runner).exists()):
             record.write(self._study, run, runner)
         if run.relearning and not runner.stopped.is_set():
             made = run.training not in left or (run.training and runner.is_done(run.training))

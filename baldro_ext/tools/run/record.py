@@ -2,6 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from baldro_ext.tools.commands import Runner
 from baldro_ext.tools.files import replace, sha256
@@ -26,6 +29,7 @@ def write(study: Study, run: Run, runner: Runner) -> None:
         "trainer": run.method.trainer if run.method else None,
         "seed": run.seed,
         "overrides": run.method.overrides if run.method else (),  # beyond the trainer's defaults
+        "settings": _settings(runner.folder / run.unlearned) if run.unlearned else None,  # the trainer's, defaults too
         "common": study.common,  # overrides of all trainings
         "evaluation": study.evaluation,  # overrides of all evaluations
         "experiment": study.experiment,
@@ -46,6 +50,12 @@ def write(study: Study, run: Run, runner: Runner) -> None:
         "versions": {name: version for name, version in versions.items() if version},
     }
     replace(file(run, runner), json.dumps(record, indent=2).encode() + b"\n")
+
+
+def _settings(unlearned: Path) -> Any:
+    """Return what Hydra recorded below `trainer`; null where the training has been deleted."""
+    config = unlearned / ".hydra" / "config.yaml"
+    return yaml.safe_load(config.read_text())["trainer"] if config.exists() else None
 
 
 def _seconds(model: Path) -> float | None:

@@ -23,6 +23,9 @@ _RESERVED_KEYS = {
     "experiment": "--experiment",
     "task_name": "a label, as in 'mine=NPO:...'",
     "trainer.args.seed": "--seeds",
+    "model.model_args.pretrained_model_name_or_path": "--model",
+    "retain_logs_path": "--retain-logs",
+    "hardware": "--hardware",
     "trainer.args.output_dir": "--folder",
     "paths.output_dir": "--folder",
     "hydra.run.dir": "--folder",
@@ -40,6 +43,7 @@ class Run:
     method: Method | None = None  # None for a model that is there, like the seed
     seed: int | None = None
     relearning: Run | None = None  # what is made from this model, if it is attacked
+    unlearned: str | None = None  # folder of the unlearning, also of what is made from its model
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -94,6 +98,12 @@ class Study:
             raise UsageError(f"relearn is for TOFU, not for {self.experiment}: leave it out")
         if self.relearn is not None and not 0 < self.relearn < 1:
             raise UsageError(f"relearn={self.relearn} is no learning rate: use a number such as 1e-5")
+        adapted = [method.label for method in self.methods if self.relearn and self._leaves_adapters(method)]
+        if adapted:
+            raise UsageError(
+                f"relearn needs whole models, but +peft leaves adapters of {', '.join(adapted)}: add peft.merge=true, "
+                "or leave relearn out"
+            )
 
     def _refuse_own_overrides(self) -> None:
         of_methods = [override for method in self.methods for override in method.overrides]
@@ -103,6 +113,12 @@ class Study:
                 raise UsageError(
                     f"{override!r} is refused, because baldro run sets {key} itself: use {_RESERVED_KEYS[key]}"
                 )
+
+    def _leaves_adapters(self, method: Method) -> bool:
+        overrides = (*self.common, *method.overrides)
+        merges = _chosen(overrides, "peft.merge")
+        merged = bool(merges) and merges[-1].partition("=")[2].lower() == "true"
+        return bool(_chosen(overrides, "peft")) and not merged
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -156,7 +172,7 @@ class Study:
         choices = (f"trainer={method.trainer}", f"experiment={self.experiment}")
         training = self._command("train", f"unlearn {task}", task, choices, overrides, f"{folder}/training_args.bin")
         relearning = self._relearning(method, seed, folder) if self.relearn else None
-        return Run(task, folder, training, self._evaluations(task, folder), method, seed, relearning)
+        return Run(task, folder, training, self._evaluations(task, folder), method, seed, relearning, folder)
 
     def _relearning(self, method: Method, seed: int, model: str) -> Run:
         """Return the finetuning of an unlearned model on a part of the forget set; its rate is the same for all."""
@@ -171,24 +187,32 @@ class Study:
         )
         choices, made = ("experiment=relearn/tofu",), f"{folder}/training_args.bin"
         training = self._command("train", f"relearn {method.label}_seed{seed}", task, choices, overrides, made)
-        return Run(task, folder, training, (self._evaluate(task, folder, self.retain_file),), relearned, seed)
+        evaluations = (self._evaluate(task, folder, self.retain_file),)
+        return Run(task, folder, training, evaluations, relearned, seed, unlearned=model)
 
     def accumulation(self, method: Method) -> tuple[str, ...]:
         """Return the override that makes a method average over accumulation steps; none if it does so by itself."""
-        given = _chosen((*self.common, *method.overrides), "trainer.args.gradient_accumulation_steps")
+        overrides = (*self.common, *method.overrides)
+        if not self.transformers or _chosen(overrides, "accumulation"):
+            return ()
+        given = _chosen(overrides, "trainer.args.gradient_accumulation_steps")
         value = given[-1].partition("=")[2] if given else ""
         steps = int(value) if value.isdigit() else 2  # each experiment of the framework has several
-        needed = self.transformers and unfair_accumulation(method.trainer, steps, self.transformers)
+        needed = unfair_accumulation(method.trainer, steps, self.transformers)
         return ("+accumulation=averaged",) if needed else ()
 
     def _schedule(self) -> tuple[str, ...]:
         if not self.every_epoch:
             return ("trainer.args.eval_on_start=false", "trainer.args.eval_strategy=no", "trainer.args.do_eval=false")
+        suite = f"eval.{self.benchmark.suite}"
+        here = tuple(f"{suite}.metrics.{name}" for name in self.every_epoch)
+        settings = _chosen(self.evaluation, f"{suite}.metrics")
+        others = set(settings) - set(_chosen(settings, *here))  # of metrics that only the final evaluation has
         return (
             "trainer.args.eval_strategy=epoch",
             *self.benchmark.metrics(self.every_epoch),
             *_given("retain_logs_path", self.retain_file),
-            *_chosen(self.evaluation, f"eval.{self.benchmark.suite}"),
+            *(override for override in _chosen(self.evaluation, suite) if override not in others),
         )
 
     def _evaluations(self, task: str, model: str) -> tuple[Command, ...]:
