@@ -40,7 +40,7 @@ def explained(error: OSError, place: Path | str | None = None) -> str:
     return (f"{where}: " if where else "") + (error.strerror or str(error)) + (f"; {remedy}" if remedy else "")
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write(folder: Path, files: Mapping[str, bytes], instead_of: Iterable[str] = ()) -> None:
     """Write all files into a folder, or none of them where one would replace somebody else's.
 
     A file may be replaced if it has this content already, or still has the content that a tool gave it: one that was
@@ -49,6 +49,8 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     Args:
         folder: Made if missing.
         files: Contents by path relative to the folder.
+        instead_of: Files of an earlier call, to be removed where it wrote them, nobody has edited them, and they are
+            not among the new ones.
 
     Raises:
         RefusedError: A file of another content is in the way; nothing was written.
@@ -60,8 +62,12 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in changed.items():
         replace(folder / name, content)
     written = _manifest(folder)
-    if not digests.items() <= written.items():
-        replace(folder / MANIFEST, json.dumps(written | digests, indent=1).encode() + b"\n")
+    old = {name for name in instead_of if name not in files and written.get(name, "") == _digest(folder / name)}
+    for name in old:
+        (folder / name).unlink()
+    noted = {name: digest for name, digest in (written | digests).items() if name not in old}
+    if noted != written:
+        replace(folder / MANIFEST, json.dumps(noted, indent=1).encode() + b"\n")
 
 
 def check(folder: Path, names: Iterable[str]) -> None:

@@ -121,6 +121,13 @@ def test_the_best_shown_value_is_bold_unless_all_are(workspace: Workspace) -> No
     assert re.findall(r"textbf\{([^ ]*)", table) == ["0.450", "0.800"]
 
 
+def test_seeds_on_both_sides_of_zero_are_not_the_nearest_to_it(workspace: Workspace) -> None:
+    for trainer, leaks in (("NPO", (90.0, -90.0)), ("BalDRO_DV", (20.0, 10.0))):
+        for seed, leak in enumerate(leaks):
+            workspace.run(f"{trainer}{seed}", trainer, seed, aggregates={"privleak": leak})
+    assert re.findall(r"textbf\{([^ ]*)", latex(compare([workspace.unlearn], metrics=["privleak"]))) == ["15.0"]
+
+
 def test_names_from_outside_have_no_meaning_in_markdown_and_spreadsheets(workspace: Workspace, tmp_path: Path) -> None:
     names = ["x|y", "<img src=x>", "![x](http://x)", "=1+1", "@x", "-x", "\\|"]
     for n, name in enumerate(names):
@@ -196,3 +203,14 @@ def test_an_earlier_comparison_is_replaced_and_nothing_else(workspace: Workspace
     with pytest.raises(RefusedError, match=r"report.html"):
         save(comparison, tmp_path)
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_nothing_of_an_earlier_comparison_is_left_but_what_was_edited(workspace: Workspace, tmp_path: Path) -> None:
+    small(workspace)
+    save(compare([workspace.unlearn], levels=()), tmp_path / "out")
+    (tmp_path / "out/levels.csv").write_text("mine")
+    assert (tmp_path / "out/fronts.png").exists()
+    save(compare([workspace.unlearn]), tmp_path / "out")
+    save(compare([workspace.unlearn]), tmp_path / "new")
+    left, new = ({it.name for it in (tmp_path / name).iterdir()} for name in ("out", "new"))
+    assert left == new | {"levels.csv"}

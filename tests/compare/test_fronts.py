@@ -206,6 +206,26 @@ def test_metrics_without_meaning_are_refused(workspace: Workspace, options: dict
         compare([workspace.unlearn], levels=(), **options)  # type: ignore[arg-type]
 
 
+def test_wmdp_is_compared_at_equal_general_knowledge(workspace: Workspace) -> None:
+    for trainer, known in (("NPO", 0.4), ("BalDRO_DV", 0.3)):
+        path = workspace.run(trainer, trainer)
+        for file in path.glob("TOFU_*"):
+            file.unlink()
+        write(path / "LMEval_SUMMARY.json", {"mmlu/acc": 0.5, "wmdp_cyber/acc": known})
+    found = compare([workspace.unlearn], levels=())
+    assert found.fronts is not None
+    assert (found.fronts.utility.key, found.fronts.left.key) == ("mmlu/acc", "wmdp_cyber/acc")
+    assert found.fronts.table.summary["mark"].to_dict()[found.fronts.table.metrics[0].key, "BalDRO_DV"] == "(better)"
+
+
+def test_without_a_usual_utility_one_has_to_be_named(workspace: Workspace) -> None:
+    path = workspace.run("a")
+    write_evaluation(path, {"forget_Q_A_Prob": [0.1]}, {"retain_Q_A_Prob": 0.9})
+    with pytest.raises(UsageError, match=r"none of model_utility, .* was evaluated: name a metric by --utility, of .*"):
+        compare([workspace.unlearn], levels=())
+    assert compare([workspace.unlearn], levels=(), utility="retain_Q_A_Prob").fronts is not None
+
+
 @pytest.mark.parametrize(("left", "expected"), [("forget_quality", -2.0), ("privleak", 10.0)])
 def test_more_may_be_better_and_so_may_nearer_to_zero(workspace: Workspace, left: str, expected: float) -> None:
     for rate, utility, quality, leak in ((1e-5, 0.6, 1e-3, -20.0), (2e-5, 0.4, 1e-1, 0.0)):

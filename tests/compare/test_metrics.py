@@ -17,6 +17,9 @@ from baldro_ext.tools.compare.metrics import default_metrics, metric
         ("retain_knowmem_ROUGE", "higher"),
         ("privleak", "zero"),
         ("arc_easy/acc", "higher"),
+        ("gsm8k/exact_match", "higher"),
+        ("wmdp_cyber/acc", "lower"),
+        ("wmdp/acc_norm", "lower"),
         ("wikitext/word_perplexity", "lower"),
         ("something_new", ""),
     ],
@@ -56,7 +59,16 @@ def test_each_metric_of_this_package_has_a_direction_and_attacks_are_shown() -> 
 
 
 def test_columns_have_one_order_and_general_abilities_come_last() -> None:
-    known = {"mmlu/acc", "model_utility", "forget_Q_A_Prob", "forget_Q_A_Prob.worst", "mia_min_k", "forget_quality"}
+    known = {
+        "mmlu/acc",
+        "gsm8k/exact_match",
+        "model_utility",
+        "forget_Q_A_Prob",
+        "forget_Q_A_Prob.worst",
+        "mia_min_k",
+        "forget_quality",
+    }
     assert default_metrics(known) == [
-        "forget_quality", "forget_Q_A_Prob", "forget_Q_A_Prob.worst", "model_utility", "mmlu/acc",
+        "forget_quality", "forget_Q_A_Prob", "forget_Q_A_Prob.worst", "model_utility",
+        "gsm8k/exact_match", "mmlu/acc",
     ]  # fmt: skip

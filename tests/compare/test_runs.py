@@ -1,6 +1,7 @@
 """Which runs are found, what is read from them, and which of them are one method."""
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 
@@ -180,8 +181,12 @@ def test_deleted_trainings_change_neither_methods_nor_references(workspace: Work
     common = {"model": "models/target"}
     for label, seed in itertools.product(("NPO", "BalDRO_DV"), (0, 1)):
         task = f"{label}_seed{seed}"
-        evaluated, again = workspace.run(task, label, seed), workspace.relearn(task)
-        known = {"trainer": label, "seed": seed, **common}
+        evaluated = workspace.run(task, label, seed, **({"base": "NPO"} if label == "BalDRO_DV" else {}))
+        again = workspace.relearn(task)
+        base = {"base": "NPO"} if label == "BalDRO_DV" else {}
+        args = {"gradient_accumulation_steps": 4}
+        settings = {"handler": label, "args": args, "method_args": base}
+        known = {"trainer": label, "seed": seed, "settings": settings, "versions": {"transformers": "4.51.3"}, **common}
         write(evaluated / "study.json", {**known, "label": label, "folder": f"saves/unlearn/{task}"})
         write(again / "study.json", {**known, "label": f"{label}_relearned", "folder": f"saves/relearn/{task}"})
     before = write_evaluation(workspace.folder / "saves/eval/before", {"forget_Q_A_Prob": [0.9] * 4})
@@ -190,9 +195,11 @@ def test_deleted_trainings_change_neither_methods_nor_references(workspace: Work
     write((workspace.folder / RETAIN_LOGS).with_name("study.json"), {"label": "retain90", **common})
     if deleted:
         shutil.rmtree(workspace.unlearn)
-    comparison = compare([workspace.folder / "saves"])
-    assert set(comparison.references) == {"before unlearning", "retain model"}
-    assert comparison.baselines == {"BalDRO_DV": "NPO", "BalDRO_DV_relearned": "NPO_relearned"}
+    for baseline in ("", "base"):
+        comparison = compare([workspace.folder / "saves"], baseline=baseline)
+        assert set(comparison.references) == {"before unlearning", "retain model"}
+        assert comparison.baselines == {"BalDRO_DV": "NPO", "BalDRO_DV_relearned": "NPO_relearned"}
+    assert "UNFAIR: NPO multiplies loss and gradient" in comparison.warnings[0]
     assert {it.label for it in comparison.methods if it.is_relearned} == {"NPO_relearned", "BalDRO_DV_relearned"}
 
 
@@ -239,6 +246,35 @@ def test_retain_logs_are_found_where_our_experiments_look_for_them(workspace: Wo
     write_evaluation(workspace.folder / "saves/eval/tofu_Llama_retain90", {"forget_Q_A_Prob": [0.1]})
     (run,) = read(training)
     assert "TOFU_EVAL.json of tofu_Llama_retain90 (sha256 " in str(run.facts["retain logs"])
+
+
+def test_copies_of_one_retain_evaluation_are_the_same(workspace: Workspace) -> None:
+    workspace.run("a")
+    evaluated = workspace.run("b", "BalDRO_DV")
+    elsewhere = workspace.folder / "saves/eval/again/TOFU_EVAL.json"
+    write(elsewhere, (workspace.folder / RETAIN_LOGS).read_text())
+    workspace.record_evaluation(evaluated, "saves/unlearn/b", "saves/eval/again/TOFU_EVAL.json")
+    assert [it.label for it in compare([workspace.unlearn]).methods] == ["NPO", "BalDRO_DV"]
+    write(elsewhere, {})
+    with pytest.raises(RefusedError, match=r"retain logs: TOFU_EVAL.json of retain90 .* in unlearn/a; .* of again"):
+        compare([workspace.unlearn])
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_what_teaches_a_model_is_no_method(workspace: Workspace, evaluated: bool) -> None:
+    workspace.run("mine", model="saves/finetune/full")
+    path = workspace.training("full", "finetune", model="models/pretrained")
+    config = json.loads((path / ".hydra/config.yaml").read_text())
+    write(path / ".hydra/config.yaml", {**config, "mode": "train"})
+    taught = workspace.folder / "saves/finetune/full"
+    taught.parent.mkdir()
+    path.rename(taught)
+    if evaluated:
+        before = write_evaluation(workspace.folder / "saves/eval/full", {"forget_Q_A_Prob": [0.9, 0.9]})
+        workspace.record_evaluation(before, "saves/finetune/full")
+    comparison = compare([workspace.folder / "saves"])
+    assert [it.label for it in comparison.methods] == ["NPO"]
+    assert ("before unlearning" in comparison.references) == evaluated
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,17 @@ def by_reason(runs: Iterable[tuple[str, RecordedRun]]) -> dict[str, str]:
 
 def _differences(runs: Iterable[tuple[RecordedRun, Mapping[str, Hashable]]]) -> list[str]:
     """Return each name with its values and the runs that have them, where two values that are not `None` differ."""
-    having: dict[str, dict[tuple[Hashable, str], list[str]]] = {}
+    having: dict[str, dict[Hashable, list[str]]] = {}
     for run, values in runs:
         for name, value in values.items():
             if value is not None:
-                told = f"{len(value)} ({value[0]} to {value[-1]})" if isinstance(value, tuple) else str(value)
-                having.setdefault(name, {}).setdefault((value, told), []).append(run.name)
+                having.setdefault(name, {}).setdefault(value, []).append(run.name)
     return [
-        f"{name}: " + "; ".join(f"{told} in {shortened(names, 6)}" for (_, told), names in groups.items())
+        f"{name}: " + "; ".join(f"{_told(value)} in {shortened(names, 6)}" for value, names in groups.items())
         for name, groups in having.items()
         if len(groups) > 1
     ]
+
+
+def _told(value: Hashable) -> str:
+    return f"{len(value)} ({value[0]} to {value[-1]})" if isinstance(value, tuple) else str(value)

@@ -16,7 +16,7 @@ from baldro_ext.tools.compare.evaluations import Evaluation
 from baldro_ext.tools.compare.fronts import Fronts, fronts
 from baldro_ext.tools.compare.methods import baselines, by_grid, group, in_order
 from baldro_ext.tools.compare.metrics import Metric, default_metrics, metric
-from baldro_ext.tools.compare.recorded import RecordedRun
+from baldro_ext.tools.compare.recorded import RecordedRun, RetainLogs
 from baldro_ext.tools.compare.records import read_published
 from baldro_ext.tools.compare.table import BEFORE, RETAIN, Table
 from baldro_ext.tools.files import sha256
@@ -123,7 +123,7 @@ def compare(
 def _without_references(runs: Sequence[RecordedRun]) -> tuple[list[RecordedRun], dict[str, Evaluation]]:
     """Return the runs without the model before unlearning and the retain model, and the evaluations of those two."""
     starts = {run.facts["model before unlearning"] for run in runs} - {None}
-    retain_logs = " ".join(run.facts["retain logs"] or "" for run in runs)
+    retain_logs = {it.digest for run in runs if isinstance(it := run.facts["retain logs"], RetainLogs)}
     references: dict[str, Evaluation] = {}
     rest = []
     for run in runs:
@@ -132,7 +132,7 @@ def _without_references(runs: Sequence[RecordedRun]) -> tuple[list[RecordedRun],
             rest.append(run)
         elif run.model in starts:
             references[BEFORE] = run.evaluation
-        elif file.is_file() and sha256(file.read_bytes())[:12] in retain_logs:
+        elif file.is_file() and sha256(file.read_bytes()) in retain_logs:
             references[RETAIN] = run.evaluation
         else:
             rest.append(run)

@@ -32,7 +32,9 @@ def find_runs(arguments: Sequence[str | Path]) -> list[tuple[Path | None, Path |
 
 
 def is_training(folder: Path) -> bool:
-    """Whether the framework has trained into this folder, or begun to."""
+    """Whether the framework has unlearned or relearned a model in this folder, or begun to."""
+    if lookup(read_config(folder), "mode") not in (None, "unlearn", "relearn"):
+        return False
     begun = folder.parent.name == "unlearn" and os.path.lexists(folder / ".hydra" / "config.yaml")
     ended = os.path.lexists(folder / "trainer_state.json")
     return begun or ended or any(folder.glob("checkpoint-*/evals/*_EVAL.json"))
@@ -82,7 +84,7 @@ def _results(argument: str) -> list[Path]:
     results = [result for path in paths for result in _below(Path(os.path.abspath(path)))]
     if not results:
         raise UsageError(
-            f"there is no run in {argument}: a training of the framework leaves trainer_state.json in its folder, an "
+            f"there is no run in {argument}: an unlearning leaves trainer_state.json in its folder, an "
             "evaluation TOFU_SUMMARY.json, MUSE_SUMMARY.json or LMEval_SUMMARY.json"
         )
     return results

@@ -13,6 +13,7 @@ from baldro_ext.tools.compare.formatting import gains, notes, number, oriented, 
 from baldro_ext.tools.compare.metrics import Metric
 from baldro_ext.tools.compare.table import Table
 
+_NOT_OF_ALL = ("fronts.csv", "levels.csv", *report.FILES)  # files that only some comparisons have
 _BOLD, _END = "\ue000", "\ue001"  # private signs, which no name from outside keeps
 _LATEX_SIGNS = str.maketrans({
     "±": r"$\pm$", "<": "$<$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\rightarrow$",
@@ -39,7 +40,8 @@ def save(comparison: Comparison, folder: Path, command: str = "baldro_ext.tools.
         texts["fronts.csv"] = _csv(comparison.fronts.points)
         texts["levels.csv"] = _csv(comparison.fronts.table.summary.reset_index())
     images = {f"{it.name}.{kind}": image for it in pictures for kind, image in it.files.items()}
-    files.write(folder, {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images)
+    contents = {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | images
+    files.write(folder, contents, instead_of=_NOT_OF_ALL)
 
 
 def markdown(comparison: Comparison, pictures: Sequence[report.Picture] = ()) -> str:
@@ -76,6 +78,9 @@ def _latex(table: Table) -> str:
 def _best(table: Table, shown: Metric) -> list[str]:
     """Return the methods with the best mean, all whose shown digits are the same; none if that is all of them."""
     means = table.summary.loc[shown.key, "mean"].dropna()
+    if shown.better == "zero":  # seeds on both sides of 0 do not make up for each other
+        own = table.values[table.values["metric"] == shown.key]
+        means = own["value"].abs().groupby(own["method"]).mean()
     if means.empty or not shown.better:
         return []
     best = number(max(means, key=lambda mean: shown.gain(mean, 0.0)))

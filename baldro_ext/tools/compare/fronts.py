@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from baldro_ext.errors import UsageError
 from baldro_ext.suggest import chosen, shortened
 from baldro_ext.tools.compare.methods import baselines, by_grid
-from baldro_ext.tools.compare.metrics import PER_SAMPLE, UTILITIES, Metric, metric
+from baldro_ext.tools.compare.metrics import OF_TASKS, PER_SAMPLE, UTILITIES, Metric, metric
 from baldro_ext.tools.compare.table import Table
 
 _MUCH = 0.75  # of what the model knew before unlearning: where more is left, little was forgotten
@@ -89,9 +89,8 @@ def _points(final: Table, evaluations: pd.DataFrame, by: str, compared: str) -> 
     """Return the evaluations that have both metrics, and the metrics."""
     table = evaluations[evaluations["epoch"] != 0]  # where nothing has been unlearned
     offered = list(table.drop(columns=["method", "seed", "learning_rate", "run", "epoch"]))
-    worst = [*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE]
-    by = by or next((it for it in UTILITIES if it in offered), UTILITIES[0])
-    compared = compared or next((it for it in worst if it in offered), worst[0])
+    by = by or _first(UTILITIES, offered, "--utility")
+    compared = compared or _first((*(f"{key}.worst" for key in PER_SAMPLE), *PER_SAMPLE, *OF_TASKS), offered, "--left")
     utility, left = metric(chosen(by, offered, "--utility")), metric(chosen(compared, offered, "--left"))
     if utility.better != "higher" or not left.better:
         raise UsageError(
@@ -107,6 +106,15 @@ def _points(final: Table, evaluations: pd.DataFrame, by: str, compared: str) -> 
     if table.empty:
         raise UsageError(f"no evaluation has both {utility.key} and {left.key}: choose by --utility and --left")
     return table, utility, left
+
+
+def _first(usual: Sequence[str], offered: Sequence[str], option: str) -> str:
+    """Return the first of the usual metrics that was evaluated."""
+    found = next((key for key in usual if key in offered), None)
+    if found is None:
+        told = f"none of {', '.join(usual)} was evaluated: name a metric by {option}, of {', '.join(offered)}"
+        raise UsageError(f"methods cannot be compared at equal utility, because {told}")
+    return found
 
 
 def _round_levels(points: pd.DataFrame, baseline: str) -> list[float]:

@@ -14,8 +14,9 @@ import pandas as pd
 
 STATISTICS = ("worst", "largest")
 """Statistics of the per-sample values, written behind a metric's name: `forget_Q_A_Prob.worst`."""
-UTILITIES = ("model_utility", "retain_knowmem_ROUGE")
+UTILITIES = ("model_utility", "retain_knowmem_ROUGE", "mmlu/acc")
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
+OF_TASKS = ("wmdp/acc", "wmdp_cyber/acc", "wmdp_bio/acc")
 _Number = TypeVar("_Number", float, pd.Series)
 
 _KNOWN: tuple[tuple[str, str, str], ...] = (
@@ -38,6 +39,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (r"(retain|ra|wf)_Truth_Ratio", "higher", "truth ratio of other answers"),
     (r"retain_knowmem_ROUGE", "higher", "retained knowledge (ROUGE)"),
     (r"(forget_Q_A|forget)_gibberish", "higher", "fluency of the generations"),
+    (r"wmdp(_\w+)?/acc(_norm)?", "lower", "accuracy on hazardous knowledge"),
     (r".+/(acc|acc_norm|exact_match|f1|bleu|mc1|mc2)", "higher", "accuracy"),
     (r".+/(perplexity|word_perplexity|byte_perplexity|bits_per_byte)", "lower", "perplexity"),
 )
@@ -98,7 +100,8 @@ def metric(key: str) -> Metric:
 
 def default_metrics(offered: Collection[str]) -> list[str]:
     """Return the metrics that a comparison shows unless told otherwise, in their order."""
-    return [key for key in _SHOWN if key in offered] + sorted(key for key in offered if re.fullmatch(r".+/acc", key))
+    tasks = sorted(key for key in offered if re.fullmatch(r".+/(acc|exact_match)", key))
+    return [*(key for key in _SHOWN if key in offered), *tasks]
 
 
 def _parts(key: str) -> tuple[str, str]:

@@ -1,9 +1,12 @@
 """One run: its settings, its evaluations, and the facts that decide what it can be compared with."""
 
+from __future__ import annotations
+
 import re
 import reprlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,17 @@ from baldro_ext.tools.compare.records import is_number, lookup, mapping, printab
 from baldro_ext.tools.files import sha256
 
 _RETAIN_LOGS = re.compile(r"\$\{baldro\.retain_logs:(\w+),\$\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class RetainLogs:
+    """The retain model's evaluation, which may be in several places."""
+
+    digest: str  # SHA-256
+    name: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.digest[:12]})"
 
 
 class RecordedRun:
@@ -43,7 +57,7 @@ class RecordedRun:
         self.trainer = trainer and printable(trainer)  # as in `trainer=`, or else its class
         self.model = lookup(evaluating, MODEL)  # that was evaluated
         # The trainer's, by dotted key, without what does not change the trained model.
-        self.settings = _flat(mapping(unlearning.get("trainer")))
+        self.settings = _flat(mapping(unlearning.get("trainer") or study.get("settings")))
         self.overridden = {it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in _overrides(unlearning)}
         self.seed = self._whole(lookup(unlearning, "trainer.args.seed") if study.get("seed") is None else study["seed"])
         self.learning_rate = _learning_rate(self.settings, study)
@@ -81,7 +95,7 @@ class RecordedRun:
 
     def _facts(
         self, trained: dict[Any, Any], evaluating: dict[Any, Any], study: dict[str, Any], before: Any
-    ) -> dict[str, Any]:
+    ) -> dict[str, Hashable]:
         """Return the facts of Hydra's records; some are in `study.json` too, which is there without the training."""
         facts = {
             "benchmark": self.evaluation.benchmark or None,
@@ -94,10 +108,9 @@ class RecordedRun:
             "retain logs": self._retain_logs(evaluating) if evaluating else None,
             "lm-eval tasks": lookup(evaluating, "eval.lm_eval.tasks") or study.get("lm_eval") or None,
         }
-        return {name: fact and printable(fact) for name, fact in facts.items()}
+        return {name: printable(fact) if isinstance(fact, str | list) else fact for name, fact in facts.items()}
 
-    def _retain_logs(self, evaluating: dict[Any, Any]) -> str:
-        """Return the retain model's evaluation by name and content."""
+    def _retain_logs(self, evaluating: dict[Any, Any]) -> RetainLogs | str:
         keys = (f"eval.{(self.evaluation.benchmark or 'TOFU').lower()}.retain_logs_path", "retain_logs_path")
         path = lookup(evaluating, *keys)
         if resolver := _RETAIN_LOGS.fullmatch(str(evaluating.get("retain_logs_path"))):  # looks at this path
@@ -106,7 +119,7 @@ class RecordedRun:
         file = path and located(path, self.evaluation.folder, evaluating)
         if not file or not file.is_file():
             return f"{path} (no longer there)" if path and "forget_quality" in self.evaluation.aggregates else "none"
-        return f"{file.name} of {file.parent.name} (sha256 {sha256(file.read_bytes())[:12]})"
+        return RetainLogs(sha256(file.read_bytes()), f"{file.name} of {printable(file.parent.name)}")
 
 
 def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:

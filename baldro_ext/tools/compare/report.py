@@ -38,6 +38,10 @@ _PICTURES = {  # the function that draws it, what it shows, how to read it
     ),
 }
 
+_STAMPS = {"png": "Software", "pdf": "CreationDate"}  # left out, since they would make the files differ each time
+FILES = tuple(f"{plot.__name__}.{kind}" for plot in _PICTURES for kind in _STAMPS)
+"""The pictures of all kinds of comparison."""
+
 
 @dataclass
 class Picture:
@@ -60,8 +64,7 @@ def draw(comparison: Comparison) -> list[Picture]:
         picture = Picture(plot.__name__, title, caption)
         try:
             figure = plot(comparison)
-            # Without the stamps that would make the files differ each time.
-            for kind, stamp in (("png", "Software"), ("pdf", "CreationDate")):
+            for kind, stamp in _STAMPS.items():
                 with rc_context(plots.STYLE), io.BytesIO() as output:
                     figure.savefig(output, format=kind, metadata={stamp: None})
                     picture.files[kind] = output.getvalue()
@@ -86,7 +89,7 @@ def render(comparison: Comparison, pictures: Sequence[Picture], command: str) ->
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         pictures=pictures,
-        facts={name: "; ".join(known.dropna().unique()) for name, known in facts.items() if known.any()},
+        facts={name: "; ".join(map(str, known.dropna().unique())) for name, known in facts.items() if known.any()},
         settings=settings[settings.nunique(axis=1) > 1].sort_index(),
         command=command,
         absent=ABSENT,
