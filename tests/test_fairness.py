@@ -8,7 +8,7 @@ from baldro_ext.open_unlearning.accumulation import averaged
 from baldro_ext.tools.fairness import unfair_accumulation
 
 
-@pytest.mark.parametrize("version", ["4.46.0", "4.51.3"])
+@pytest.mark.parametrize("version", ["4.46.0", "4.51.3", "4.52.4"])
 def test_a_trainer_that_adds_up_is_named_with_steps_version_and_remedy(version: str) -> None:
     told = unfair_accumulation("NPO", 4, version) or ""
     for words in ("NPO multiplies", "gradient_accumulation_steps=4", version, "gradient_accumulation_steps=1"):
@@ -26,7 +26,7 @@ def test_without_a_version_it_may(version: str | None) -> None:
         ("NPO", 1, "4.51.3"),
         ("NPO", 1, None),
         ("NPO", 4, "4.45.1"),
-        ("NPO", 4, "4.52.0"),
+        ("NPO", 4, "4.53.0"),
         ("NPO", 4, "5.5.4"),
         ("BalDRO_DV", 4, "4.51.3"),
         ("FinetuneTrainer", 4, "4.51.3"),

@@ -13,7 +13,7 @@ from baldro_ext.mixin import BalDROMixin
 class Averaged(Callback):
     """Replaces the trainer of a job by one that averages; `+accumulation=averaged` adds it.
 
-    With transformers 4.46 to 4.51 loss and gradient otherwise grow with the number of steps: docs/bugs/accumulation.md.
+    With transformers 4.46 to 4.52 loss and gradient otherwise grow with the number of steps: docs/bugs/accumulation.md.
     """
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class _Averaging(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # If it is true, transformers 4.46 to 4.51 leave the division to compute_loss, which does not divide.
+        # If it is true, transformers 4.46 to 4.52 leave the division to compute_loss, which does not divide.
         self.model_accepts_loss_kwargs = False
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any, **kwargs: Any) -> Any:

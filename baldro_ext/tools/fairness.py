@@ -13,7 +13,7 @@ _AVERAGING = ("BalDRO", "FinetuneTrainer", "Trainer")
 def unfair_accumulation(handler: str, steps: int, transformers_version: str | None) -> str | None:
     """Say that a trainer's gradient grows with the accumulation steps, or return `None` where it does not.
 
-    With transformers 4.46 to 4.51 the framework's own unlearning trainers add up the losses of the micro-batches, and
+    With transformers 4.46 to 4.52 the framework's own unlearning trainers add up the losses of the micro-batches, and
     BalDRO's average them: docs/bugs/accumulation.md.
 
     Args:
@@ -26,9 +26,9 @@ def unfair_accumulation(handler: str, steps: int, transformers_version: str | No
     try:
         release = Version(transformers_version or "").release[:2]
     except ValueError:  # what is no version
-        does, where = "may multiply", "it does so with transformers 4.46 to 4.51, and the version is unknown"
+        does, where = "may multiply", "it does so with transformers 4.46 to 4.52, and the version is unknown"
     else:
-        if not (4, 46) <= release <= (4, 51):
+        if not (4, 46) <= release <= (4, 52):
             return None
         does, where = "multiplies", f"transformers {transformers_version}"
     if handler in entry_points(group=WEIGHTINGS).names:  # last, because it reads the metadata of all packages

@@ -118,7 +118,7 @@ class BalDRO(GradDiff):
         self.delta = delta
         self.beta1 = beta1
         self.beta2 = beta2
-        # The loss is a mean per micro-batch. With True, which transformers 4.46 to 4.51 set for
+        # The loss is a mean per micro-batch. With True, which transformers 4.46 to 4.52 set for
         # Llama and others, it would not be divided by gradient_accumulation_steps
         self.model_accepts_loss_kwargs = False
         if base == "NPO" and self.ref_model is None:
