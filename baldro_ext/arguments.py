@@ -3,6 +3,7 @@
 docs/training_arguments.md says of every option whether it is honoured, refused, or without influence.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,38 @@ def _refuse_another_kind_of_model(model: Any) -> None:
     """
     generates = getattr(model, "can_generate", None)
     masked = type(model).__name__.endswith("ForMaskedLM")  # which transformers 4.45 lets generate
-    if generates and (masked or not generates() or getattr(model.config, "is_encoder_decoder", False)):
+    # One with its own code may do without transformers' generation.
+    no_language = generates and not generates() and model.get_output_embeddings() is None
+    if generates and (masked or no_language or getattr(model.config, "is_encoder_decoder", False)):
         raise ValueError(
             f"the model is a {type(model).__name__}, which is no causal language model: load it with "
             "AutoModelForCausalLM, and use a model with a decoder only, such as Llama"
+        )
+
+
+def refuse_parameters_without_gradient(trainer: Any, model: Any) -> None:
+    """Check that with DDP the loss reaches all trained parameters, if it reads activations and no logits.
+
+    DDP finds out from the model's outputs, the logits, which parameters have a gradient.
+
+    Raises:
+        ValueError: Parameters are trained behind the module that is read.
+    """
+    settings = trainer.settings
+    reads_logits = settings.needs.any_logits or (settings.alpha > 0 and settings.retain_needs.any_logits)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    if not _distributed(trainer) or sharded or reads_logits:
+        return
+    pattern = settings.loss.needs.activations
+    parameters = list(model.named_parameters())
+    read = [place for place, (name, _) in enumerate(parameters) if re.match(rf"(?:.*\.)?(?:{pattern})\.", name)]
+    behind = [name for name, parameter in parameters[read[-1] + 1 :] if parameter.requires_grad] if read else []
+    if behind:
+        raise ValueError(
+            f"{settings.base} with retain_loss_type={settings.retain_loss_type} reads {pattern} and nothing behind it, "
+            f"where {behind[0]} and {len(behind) - 1} others are trained: with several processes, DDP would wait for "
+            "their gradients. Train none of them (trainable_params_regex, as in experiment=unlearn/wmdp_rmu; with "
+            "adapters, peft.layers_to_transform), or set retain_loss_type=NLL with alpha above 0"
         )
 
 
@@ -144,13 +173,21 @@ def refuse_one_sample(settings: Any, samples: int) -> None:
         )
 
 
-def why_it_cannot_resume(micro_batches: int, accumulation: int) -> str | None:
-    """Return why a run could not resume with this release of transformers, and what to do; `None` if it could.
+def why_it_cannot_resume(micro_batches: int, accumulation: int, within_later: bool) -> str | None:
+    """Return why a run could not resume with these releases, and what to do; `None` if it could.
 
     Args:
         micro_batches: Micro-batches per epoch.
         accumulation: `gradient_accumulation_steps`.
+        within_later: Whether it is about steps within the second epoch, or a later one.
     """
+    if within_later and not compat.RESUMES_WITHIN_LATER_EPOCHS:
+        return (
+            "With these releases of transformers and accelerate, a run resumed within its second epoch, or a later "
+            "one, would see samples of that epoch twice and others never: resume from the end of an epoch "
+            "(save_strategy=epoch), set ignore_data_skip=true to start the epoch over, or use transformers 5 or later, "
+            "or accelerate before 1.7"
+        )
     if compat.RESUMES_ANYWHERE or micro_batches % accumulation == 0:
         return None
     divisors = [str(size) for size in range(1, micro_batches + 1) if micro_batches % size == 0]

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import accelerate
 import numpy as np
 import torch
 import transformers
@@ -29,6 +30,11 @@ DIVIDES_BY_STEP = Version("4.55") <= _TRANSFORMERS
 RESUMES_ANYWHERE = Version("4.57") <= _TRANSFORMERS
 """Whether a resumed Trainer continues at the right sample even if the accumulation steps do not divide an epoch. Older
 releases miscount the steps per epoch, or never finish the last step of the resumed epoch."""
+
+RESUMES_WITHIN_LATER_EPOCHS = Version("5") <= _TRANSFORMERS or Version("1.7") > Version(accelerate.__version__)
+"""Whether a run resumed within its second epoch, or a later one, sees the samples that are left of it. From 1.7 on,
+accelerate's loader that skips samples (`skip_first_batches`) draws in the order of the first epoch; transformers before
+5 sets the epoch before it makes that loader."""
 
 NOISE_REACHES_A_NEW_MODEL = not hasattr(Trainer, "_activate_neftune")
 """Whether `neftune_noise_alpha` applies to a model made by `model_init`. Before transformers 5, `train` adds the noise

@@ -63,7 +63,8 @@ class Settings:
     def needs_model_before(self) -> bool:
         """Whether each step runs the model before unlearning, too."""
         live = self.loss.needs_reference and self.reference == "live"
-        return self.retain_loss_type != "NLL" or live or self.loss.needs.before
+        compared = self.retain_loss_type != "NLL" and self.alpha > 0
+        return compared or live or self.loss.needs.before
 
     @property
     def needs(self) -> Needs:

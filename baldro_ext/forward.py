@@ -196,6 +196,7 @@ def _output_of(model: Any, pattern: str | None) -> Iterator[list[Tensor]]:
         raise ValueError(f"module_regex={pattern!r} names a module that is never called: name a layer, not their list")
     if torch.is_grad_enabled() and not outputs[0].requires_grad and any(p.requires_grad for p in model.parameters()):
         raise ValueError(
-            f"the output of {next(iter(found))} has no gradient, since no parameter before it is trained: choose other "
-            "trainable_params_regex, or a later module_regex"
+            f"the output of {next(iter(found))} has no gradient, since no parameter before it is trained, or reentrant "
+            "gradient checkpointing recomputes it: choose other trainable_params_regex, a whole layer as module_regex, "
+            "or gradient_checkpointing_kwargs={'use_reentrant': false}"
         )

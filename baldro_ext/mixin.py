@@ -6,6 +6,7 @@ A host class inherits from the mixin first and its own trainer second, sets `var
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,7 +67,6 @@ class BalDROMixin(Passes, TrainerCallback):
         self._forward = AnswerForward.of(self.model)
         if self.train_dataset is not None:
             arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
-            self.train_dataset.seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             self.add_callback(self)
             self._reset_training()
 
@@ -133,6 +133,7 @@ class BalDROMixin(Passes, TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score the forget set, or load its state from a checkpoint."""
+        self._seed_draws()  # a search for hyperparameters may have set another seed
         # auto_find_batch_size may have reduced the batch size.
         arguments.refuse_one_sample(self.settings, self._micro_batch_size * self.accelerator.num_processes)
         accumulation, micro_batches = self.args.gradient_accumulation_steps, len(kwargs["train_dataloader"])
@@ -140,7 +141,11 @@ class BalDROMixin(Passes, TrainerCallback):
             self.accelerator.step = 0
         self._step_mean = StepMean(micro_batches, accumulation)
         epoch, self._steps_within_epoch = divmod(self.state.global_step, max(1, -(-micro_batches // accumulation)))
-        unresumable = arguments.why_it_cannot_resume(micro_batches, accumulation)
+        skips = not self.args.ignore_data_skip
+        within_later = bool(self._steps_within_epoch) and epoch > 0 and skips
+        if not self._resumed:  # steps are saved in each epoch
+            within_later = self.args.save_strategy == "steps" and self.state.num_train_epochs > 1 and skips
+        unresumable = arguments.why_it_cannot_resume(micro_batches, accumulation, within_later)
         if self._resumed:
             if unresumable:
                 raise ValueError(unresumable)
@@ -160,7 +165,10 @@ class BalDROMixin(Passes, TrainerCallback):
             if not self._scored:
                 self.score_forget_set(self.model_wrapped)
             if self.budget:
-                self.budget.begin(self.retain_loss_before(self.model_wrapped))  # draws samples of several epochs
+                before = self.budget.before  # known where auto_find_batch_size begins again, with a changed model
+                if math.isnan(before):
+                    before = self.retain_loss_before(self.model_wrapped)  # draws samples of several epochs
+                self.budget.begin(before)
         self.train_dataset.epoch = epoch - 1
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -201,11 +209,13 @@ class BalDROMixin(Passes, TrainerCallback):
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return the operations of both batches, for `total_flos`; the host finds no tokens in a pair of batches."""
         of_batch = super().floating_point_ops
-        return sum(of_batch(dict(original_of(batch))) for batch in inputs.values())
+        batches = (batch for batch in inputs.values() if isinstance(batch, Mapping))
+        return sum(of_batch(dict(original_of(batch))) for batch in batches)
 
     def _reset_training(self) -> None:
         """Reset the state of the samples and everything else that belongs to one training."""
         settings, accelerator = self.settings, self.accelerator
+        self._seed_draws()
         self.adversary = Adversary(
             settings.weighting,
             len(self.train_dataset.forget),
@@ -225,6 +235,9 @@ class BalDROMixin(Passes, TrainerCallback):
         self._step_mean = StepMean()
         self._scored = False
 
+    def _seed_draws(self) -> None:
+        self.train_dataset.seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+
     def _prepare_model(self, model: nn.Module) -> None:
         """Prepare for the model that training starts from, before it is wrapped or trained."""
         self._forward = AnswerForward.of(model)
@@ -232,6 +245,7 @@ class BalDROMixin(Passes, TrainerCallback):
             train_only(model, self.settings.loss.trainable_params_regex)
         if compat.is_reentrant(self.args):  # asks which parameters are trained
             compat.enable_input_gradients(model)
+        arguments.refuse_parameters_without_gradient(self, model)
         if self.settings.needs_model_before:
             self.prepare_model_before(model)
 
@@ -247,8 +261,9 @@ class BalDROMixin(Passes, TrainerCallback):
         if self._resumed is None and not adapters_do_nothing(model):  # else they come from a checkpoint
             raise ValueError(
                 "retain_loss_type=KL or EMBED_DIFF, reference=live, DPO and UNDIAL compare with the model without its "
-                "adapters, but these are already trained: merge them into the model (merge_and_unload) and add new "
-                "ones, or use retain_loss_type=NLL with reference=precomputed and another base"
+                "adapters, which is another one: they are already trained, or do not start from it (PiSSA). Merge them "
+                "into the model (merge_and_unload) and add new ones, or use retain_loss_type=NLL with "
+                "reference=precomputed and another base"
             )
         self.ref_model = AdaptersOff(self)
 

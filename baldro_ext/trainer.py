@@ -25,8 +25,8 @@ class BalDROTrainer(BalDROMixin, Trainer):
         train_dataset: A `baldro_ext.ForgetRetainDataset`, or another dataset of `{"forget": sample, "retain": sample}`
             items whose attribute `forget` holds the forget samples in the order of the items.
         data_collator: Makes `{"forget": batch, "retain": batch}` from items; by default `ForgetRetainCollator`.
-        processing_class: The tokenizer, which provides the padding token; this name works with every release of
-            transformers.
+        processing_class: The tokenizer, which provides the padding token; this name, and `tokenizer`, work with every
+            release of transformers.
         arguments: The settings of docs/settings.md (`base`, `dv_beta`, `scope`, ...), and other arguments of `Trainer`.
             An `eval_dataset` holds plain samples; evaluation reports the mean of their batches' losses per token.
 
@@ -47,6 +47,8 @@ class BalDROTrainer(BalDROMixin, Trainer):
     ) -> None:
         _refuse_pairs(arguments.get("eval_dataset"))
         self.variant = variant
+        if processing_class is None:
+            processing_class = arguments.pop("tokenizer", None)
         if processing_class is not None:
             arguments[compat.TOKENIZER_ARGUMENT] = processing_class
         super().__init__(
@@ -68,6 +70,15 @@ class BalDROTrainer(BalDROMixin, Trainer):
         if "forget" not in inputs:
             return Trainer.compute_loss(self, model, dict(inputs), return_outputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate plain samples as the Trainer does.
+
+        Raises:
+            ValueError: The samples are forget-retain pairs.
+        """
+        _refuse_pairs(eval_dataset)
+        return super().evaluate(eval_dataset, *args, **kwargs)
 
     def compute_retain_loss(self, model: nn.Module, retain_inputs: Batch) -> Tensor:
         """Return KL(model before unlearning || model) in nats, the mean over `B * T` positions, as in the framework."""

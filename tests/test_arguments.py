@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertModel,
+    LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     T5Config,
     T5ForConditionalGeneration,
     Trainer,
@@ -30,7 +34,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from baldro_ext import BalDROTrainer, ForgetRetainDataset, compat
+from baldro_ext import BalDROTrainer, ForgetRetainCollator, ForgetRetainDataset, compat
 from baldro_ext.checkpoint import FILE_NAME
 from baldro_ext.forward import AnswerForward
 
@@ -153,20 +157,27 @@ def test_another_loss_is_refused(tmp_path: Path) -> None:
         build(tmp_path, compute_loss_func=lambda outputs, labels: 0)
 
 
-ON_TWO_PROCESSES = """
+ON_TWO_PROCESSES = r"""
 import os, sys
 from tests.test_arguments import FIELDS, build
 
 checkpointing = "activation_checkpointing" if "activation_checkpointing" in FIELDS else "gradient_checkpointing"
-for given in (
-    {"accelerator_config": {"even_batches": False}},
-    {checkpointing: True, f"{checkpointing}_kwargs": {"use_reentrant": True}},
+rmu = {"base": "RMU", "module_regex": r"model\.layers\.0", "retain_loss_type": "EMBED_DIFF"}
+for given, settings in (
+    ({"accelerator_config": {"even_batches": False}}, {}),
+    ({checkpointing: True, f"{checkpointing}_kwargs": {"use_reentrant": True}}, {}),
+    ({}, {**rmu, "trainable_params_regex": [".*"]}),
+    ({}, {**rmu, "trainable_params_regex": [r"model\.layers\.0\..*"]}),
+    ({}, {**rmu, "trainable_params_regex": [".*"], "retain_loss_type": "NLL"}),
 ):
     try:
-        build(sys.argv[1], given)
+        build(sys.argv[1], given, **settings).train()
     except ValueError as error:
         if os.environ["RANK"] == "0":
             print("refused:", error)
+    else:
+        if os.environ["RANK"] == "0":
+            print("refused: nothing of", settings)
 """
 
 
@@ -177,8 +188,9 @@ def test_with_several_processes_what_would_make_them_wait_for_each_other_is_refu
     done = subprocess.run(
         [sys.executable, *command, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, env=environment
     )
-    refused = re.findall(r"^refused: (\w+)=", done.stdout, re.MULTILINE)
-    assert refused == ["even_batches", "gradient_checkpointing"], done.stderr[-3000:]
+    refused = re.findall(r"^refused: (\w+)", done.stdout, re.MULTILINE)
+    assert refused == ["even_batches", "gradient_checkpointing", "RMU", "nothing", "nothing"], done.stderr[-3000:]
+    assert "reads model\\.layers\\.0 and nothing behind it, where model.norm.weight and 1 others" in done.stdout
 
 
 # What is trained on.
@@ -364,6 +376,27 @@ def test_a_batch_size_that_is_found_to_fit_trains_as_if_it_had_been_given(base: 
     assert differing(found, given) == []
 
 
+class LaterOutOfMemory(LlamaForCausalLM):
+    """A model on a device whose room ends after a few training steps."""
+
+    passes = 0
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self.passes += torch.is_grad_enabled()
+        if self.passes == 6:
+            raise RuntimeError("CUDA out of memory.")
+        return super().forward(*args, **kwargs)
+
+
+def test_the_retain_loss_before_unlearning_is_known_when_a_smaller_batch_begins_again(tmp_path: Path) -> None:
+    budget = {"retain_budget": 0.1, "base": "GradDiff", "train_dataset": pairs(16)}
+    whole = build(tmp_path, **budget)
+    whole.train()
+    found = build(tmp_path, {"auto_find_batch_size": True}, **budget, model=llama(model=LaterOutOfMemory))
+    found.train()
+    assert found.budget.before == pytest.approx(whole.budget.before, rel=1e-6)
+
+
 def test_a_batch_size_that_comes_down_to_one_is_refused_where_the_worst_of_a_batch_is_sought(tmp_path: Path) -> None:
     given = {"auto_find_batch_size": True}
     with pytest.raises(ValueError, match=r"with scope=batch leaves BalDRO_DV one sample.*set scope=dataset"):
@@ -412,6 +445,40 @@ def test_a_checkpoint_of_the_model_alone_is_not_resumed(tmp_path: Path) -> None:
         build(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
+def test_what_would_resume_at_other_samples_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"per_device_train_batch_size": 4, "num_train_epochs": 2}
+    build(tmp_path, {**given, "save_strategy": "steps", "save_steps": 1}, train_dataset=pairs(8)).train()
+    monkeypatch.setattr(compat, "RESUMES_WITHIN_LATER_EPOCHS", False)  # as with accelerate 1.7 and transformers 4
+    for step, skips, refused in ((1, True, False), (2, True, False), (3, True, True), (3, False, False)):
+        rest = build(tmp_path, {**given, "ignore_data_skip": not skips}, train_dataset=pairs(8))
+        with pytest.raises(ValueError, match="resume from the end of an epoch") if refused else nullcontext():
+            rest.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+
+
+class Causal(PreTrainedModel):
+    """A model with code of its own, which does without transformers' generation."""
+
+    config_class = LlamaConfig
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.inner = LlamaForCausalLM(config)
+
+    def can_generate(self) -> bool:  # type: ignore[override]
+        return False
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        head: torch.nn.Module = self.inner.lm_head
+        return head
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> Any:
+        return self.inner(input_ids=input_ids, attention_mask=attention_mask)
+
+
+def test_a_causal_model_needs_no_generation(tmp_path: Path) -> None:
+    BalDROTrainer(Causal(LlamaConfig(**SIZE)), arguments(tmp_path, save_strategy="no"), train_dataset=pairs(4)).train()
+
+
 BERT = BertConfig(**SIZE)
 T5 = T5Config(vocab_size=64, d_model=16, num_layers=1, num_heads=2, d_kv=8, d_ff=32)
 
@@ -445,3 +512,40 @@ def test_a_retain_set_without_labels_is_warned_of(tmp_path: Path, caplog: pytest
     assert [record.message for record in caplog.records if "retains nothing" in record.message] == [
         "A retain batch has no answer token, so it retains nothing: labels are the tokens to keep, and -100 elsewhere."
     ]
+
+
+def test_samples_without_tokens_are_refused_with_what_makes_them(tmp_path: Path) -> None:
+    texts = [{"question": "Who?", "answer": "I"}] * 4
+    for forget, lacks in ((texts, "input_ids and labels"), ([{"input_ids": [1, 2]}] * 4, "labels")):
+        dataset = ForgetRetainDataset(forget, samples(4, seed=2))
+        with pytest.raises(ValueError, match=rf"but no {lacks}: make them with baldro_ext.encode_answers"):
+            BalDROTrainer(llama(), arguments(tmp_path), train_dataset=dataset).train()
+
+
+def test_a_batch_may_hold_more_than_its_two_sides(tmp_path: Path) -> None:
+    def collate(items: Any) -> dict[str, Any]:
+        return {**ForgetRetainCollator(0)(items), "weight": torch.ones(len(items))}
+
+    plain = trained(tmp_path)
+    assert differing(trained(tmp_path, data_collator=collate), plain) == []
+
+
+def test_pairs_are_no_samples_to_evaluate(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="eval_dataset holds forget-retain pairs"):
+        build(tmp_path).evaluate(pairs(4))
+
+
+def test_the_tokenizer_may_have_either_name(tmp_path: Path) -> None:
+    class Tokenizer(PreTrainedTokenizerBase):
+        pad_token_id = 7
+
+    for name in ("processing_class", "tokenizer"):
+        trainer = BalDROTrainer(llama(), arguments(tmp_path), train_dataset=pairs(4), **{name: Tokenizer()})
+        assert trainer.data_collator.collator.pad_token_id == 7
+
+
+def test_draws_have_the_seed_that_training_has(tmp_path: Path) -> None:
+    trainer = build(tmp_path)
+    trainer.args.seed = 5  # as a search for hyperparameters sets it
+    trainer.train()
+    assert trainer.train_dataset.seed == 5

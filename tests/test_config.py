@@ -32,6 +32,14 @@ def test_defaults_are_the_base_losses_own() -> None:
     assert Settings.parse("BalDRO_Chi2", {}).weighting == ChiSquare(0.5)
 
 
+def test_a_model_that_no_step_reads_is_not_kept() -> None:
+    for kind in ("KL", "NLL"):
+        for alpha in (0.0, 1.0):
+            settings = Settings.parse("BalDRO_DV", {"base": "NPO", "retain_loss_type": kind, "alpha": alpha})
+            assert settings.needs_model_before == (kind == "KL" and alpha > 0)
+    assert Settings.parse("BalDRO_DV", {"reference": "live", "alpha": 0.0}).needs_model_before
+
+
 def test_null_means_not_set() -> None:
     for neither in ({}, {"dv_beta": None, "dv_radius": None}):
         assert Settings.parse("BalDRO_DV", neither).weighting == DonskerVaradhan(beta=2.0)

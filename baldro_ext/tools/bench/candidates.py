@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device  # type: ignore[import-untyped]
+from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel, TrainingArguments
