@@ -36,10 +36,16 @@ def test_an_unknown_choice_is_answered_with_the_closest(word: str, wrong: str, m
         ["trainer=mine", "--config-dir=elsewhere"],
         ["trainer=mine", "hydra.searchpath=[file://elsewhere]"],
         ["-cn", "mine", "trainer=mine"],
+        ["trainer=BalDRO_DV.yaml"],
     ],
 )
 def test_what_hydra_may_know_is_left_to_it(words: list[str]) -> None:
     refuse_unknown_choices(words, CONFIGS)
+
+
+def test_a_main_configuration_may_know_further_places(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("hydra: {searchpath: [file://elsewhere]}")
+    refuse_unknown_choices(["trainer=mine"], [*CONFIGS, tmp_path])
 
 
 @pytest.mark.parametrize("word", ["trainer.method_args.dv_bta=2", "+trainer.method_args.dv_bta=1,2"])

@@ -15,7 +15,8 @@ from baldro_ext.suggest import known
 
 _CHOICE = re.compile(r"\+{0,2}([\w/]+)=([\w./-]+(?:,[\w./-]+)*)")
 _SETTING = re.compile(r"\+{0,2}trainer\.method_args\.(\w+)[.=].*")
-# With these, Hydra may find more configurations than are in the folders given to `refuse_unknown_choices`.
+# With these, or hydra.searchpath in a main configuration, Hydra may find more configurations than are in the folders
+# given to `refuse_unknown_choices`.
 _OTHER_PLACES = re.compile(r"-c|--config|\+*hydra\.searchpath")
 
 
@@ -64,14 +65,16 @@ def refuse_unknown_choices(words: Sequence[str], folders: Sequence[Path]) -> Non
         words: The arguments of the command line.
         folders: The folders of the configurations.
     """
-    if any(map(_OTHER_PLACES.match, words)):
+    if any(map(_OTHER_PLACES.match, words)) or any(
+        "searchpath" in file.read_text(errors="replace") for folder in folders for file in folder.glob("*.yaml")
+    ):
         return
     for group, names in (match.groups() for match in map(_CHOICE.fullmatch, words) if match):
         for name in names.split(","):
             beside = re.sub(r"[^/]+", "*", name) + ".yaml"
             groups = [folder / group for folder in folders]
             options = {str(file.relative_to(at).with_suffix("")) for at in groups for file in at.glob(beside)}
-            if options and name not in {*options, "null"}:
+            if options and name.removesuffix(".yaml") not in {*options, "null"}:
                 sys.exit(f"Error: {group}={name} is unknown: {known(name, options)}")
 
 
