@@ -109,7 +109,8 @@ def _refuse_another_kind_of_model(model: Any) -> None:
         ValueError: It is an encoder, an encoder with a decoder, or has no output layer.
     """
     generates = getattr(model, "can_generate", None)
-    masked = type(model).__name__.endswith("ForMaskedLM")  # which transformers 4.45 lets generate
+    # Transformers 4.45 lets the first generate, and the second has output embeddings.
+    masked = type(model).__name__.endswith(("ForMaskedLM", "ForPreTraining"))
     # One with its own code may do without transformers' generation.
     no_language = generates and not generates() and model.get_output_embeddings() is None
     if generates and (masked or no_language or getattr(model.config, "is_encoder_decoder", False)):
@@ -128,19 +129,21 @@ def refuse_parameters_without_gradient(trainer: Any, model: Any) -> None:
         ValueError: Parameters are trained behind the module that is read.
     """
     settings = trainer.settings
-    reads_logits = settings.needs.any_logits or (settings.alpha > 0 and settings.retain_needs.any_logits)
+    reads_logits = settings.loss.needs.any_logits or (settings.alpha > 0 and settings.retain_needs.any_logits)
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     if not _distributed(trainer) or sharded or reads_logits:
         return
-    pattern = settings.loss.needs.activations
-    parameters = list(model.named_parameters())
-    read = [place for place, (name, _) in enumerate(parameters) if re.match(rf"(?:.*\.)?(?:{pattern})\.", name)]
+    pattern, parameters = settings.loss.needs.activations, list(model.named_parameters())
+    modules = (name for name, _ in model.named_modules() if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name))
+    # Within a layer, modules do not run in the order of their names: up to its end, all may be read.
+    layers = tuple(re.sub(r"(\.\d+)\..*", r"\1", name) + "." for name in modules)
+    read = [place for place, (name, _) in enumerate(parameters) if name.startswith(layers)]
     behind = [name for name, parameter in parameters[read[-1] + 1 :] if parameter.requires_grad] if read else []
     if behind:
         raise ValueError(
             f"{settings.base} with retain_loss_type={settings.retain_loss_type} reads {pattern} and nothing behind it, "
-            f"where {behind[0]} and {len(behind) - 1} others are trained: with several processes, DDP would wait for "
-            "their gradients. Train none of them (trainable_params_regex, as in experiment=unlearn/wmdp_rmu; with "
+            f"where {len(behind)} parameters are trained, such as {behind[0]}: with several processes, DDP would wait "
+            "for their gradients. Train none of them (trainable_params_regex, as in experiment=unlearn/wmdp_rmu; with "
             "adapters, peft.layers_to_transform), or set retain_loss_type=NLL with alpha above 0"
         )
 
@@ -186,7 +189,7 @@ def why_it_cannot_resume(micro_batches: int, accumulation: int, within_later: bo
             "With these releases of transformers and accelerate, a run resumed within its second epoch, or a later "
             "one, would see samples of that epoch twice and others never: resume from the end of an epoch "
             "(save_strategy=epoch), set ignore_data_skip=true to start the epoch over, or use transformers 5 or later, "
-            "or accelerate before 1.7"
+            "or accelerate before 1.7 or from 1.15 on"
         )
     if compat.RESUMES_ANYWHERE or micro_batches % accumulation == 0:
         return None

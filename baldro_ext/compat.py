@@ -15,6 +15,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 _TRANSFORMERS = Version(Version(transformers.__version__).base_version)
+_ACCELERATE = Version(accelerate.__version__)
 
 FETCHES_ONE_BY_ONE = not hasattr(Trainer, "get_batch_samples")
 """Whether the Trainer fetches micro-batches one by one, as in transformers 4.45, instead of a whole step at a time."""
@@ -31,10 +32,10 @@ RESUMES_ANYWHERE = Version("4.57") <= _TRANSFORMERS
 """Whether a resumed Trainer continues at the right sample even if the accumulation steps do not divide an epoch. Older
 releases miscount the steps per epoch, or never finish the last step of the resumed epoch."""
 
-RESUMES_WITHIN_LATER_EPOCHS = Version("5") <= _TRANSFORMERS or Version("1.7") > Version(accelerate.__version__)
-"""Whether a run resumed within its second epoch, or a later one, sees the samples that are left of it. From 1.7 on,
-accelerate's loader that skips samples (`skip_first_batches`) draws in the order of the first epoch; transformers before
-5 sets the epoch before it makes that loader."""
+RESUMES_WITHIN_LATER_EPOCHS = Version("5") <= _TRANSFORMERS or not Version("1.7") <= _ACCELERATE < Version("1.15")
+"""Whether a run resumed within its second epoch, or a later one, sees the samples that are left of it. In accelerate
+1.7 to 1.14, the loader that skips samples (`skip_first_batches`) draws in the order of the first epoch; transformers
+before 5 sets the epoch before it makes that loader."""
 
 NOISE_REACHES_A_NEW_MODEL = not hasattr(Trainer, "_activate_neftune")
 """Whether `neftune_noise_alpha` applies to a model made by `model_init`. Before transformers 5, `train` adds the noise

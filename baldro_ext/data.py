@@ -252,7 +252,7 @@ class ForgetRetainCollator:
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return `input_ids`, `labels`, `attention_mask`, each `(B, T)` int64; for pairs, such a batch for each key."""
-        whole = any(isinstance(part, Mapping) for part in items[0].values())
+        whole = "input_ids" not in items[0] and any(isinstance(part, Mapping) for part in items[0].values())
         if lacking := [] if whole else [key for key in ("input_ids", "labels") if key not in items[0]]:
             raise ValueError(
                 f"samples have {', '.join(items[0])}, but no {' and '.join(lacking)}: make them with "

@@ -58,9 +58,14 @@ if mode != "eval":
 def checkout(tmp_path: Path) -> Path:
     place = tmp_path / "checkout"
     (place / "src").mkdir(parents=True)
-    for config in ("trainer/NPO", "eval/tofu_metrics/forget_Q_A_Prob", "model/Llama-3.2-1B-Instruct"):
+    for config in (
+        "trainer/NPO",
+        "eval/tofu_metrics/forget_Q_A_Prob",
+        "eval/tofu_metrics/model_utility",
+        "model/Llama-3.2-1B-Instruct",
+    ):
         file = place / "configs" / f"{config}.yaml"
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     for script in ("train", "eval"):
         (place / "src" / f"{script}.py").write_text(SCRIPT)
@@ -127,8 +132,9 @@ def test_a_grid_of_learning_rates_goes_on_with_more_of_them(
         ]
         assert sorted(calls(runner)) == sorted(f"{mode} {name} 7" for name in names for mode in ("unlearn", "eval"))
         assert ("--levels auto" in done.stdout) == (len(labels) > 1)
-    again = ["--learning-rates", "1e-4,2e-4", "--metrics", "forget_Q_A_Prob", "--overwrite", *place]
-    assert "--levels" not in CliRunner().invoke(app, ["run", "NPO", *again]).stdout, "without a utility"
+    for metric in ("forget_Q_A_Prob", "model_utility"):  # it needs both a utility and what is left
+        again = ["--learning-rates", "1e-4,2e-4", "--metrics", metric, "--overwrite", *place]
+        assert "--levels" not in CliRunner().invoke(app, ["run", "NPO", *again]).stdout
 
 
 @pytest.mark.parametrize("error", ["ValueError", "hydra.errors.MissingConfigException", "Error"])  # the last: ours

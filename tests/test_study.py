@@ -191,10 +191,15 @@ def test_every_epoch_evaluates_the_chosen_metrics_within_training() -> None:
 
 
 def test_settings_of_a_metric_reach_the_evaluations_that_have_it() -> None:
-    here, there = (f"eval.tofu.metrics.{name}.batch_size=4" for name in ("forget_Q_A_Prob", "leak_at_k"))
-    study = replace(STUDY, every_epoch=("forget_Q_A_Prob",), evaluation=(here, there, "eval.tofu.batch_size=8"))
+    names = ("forget_truth_ratio", "forget_Q_A_Prob", "leak_at_k")
+    of_metrics = tuple(f"eval.tofu.metrics.{name}.batch_size=4" for name in names)
+    study = replace(
+        STUDY,
+        every_epoch=("forget_Q_A_Prob", "forget_Truth_Ratio"),
+        evaluation=(*of_metrics, "eval.tofu.batch_size=8"),
+    )
     within = training(study, "NPO_seed0").overrides
-    assert [it in within for it in study.evaluation] == [True, False, True]
+    assert [it in within for it in study.evaluation] == [True, True, False, True]
     assert set(study.evaluation) <= set(one(study, "NPO_seed0").evaluations[0].overrides)
 
 
@@ -259,6 +264,9 @@ def test_what_differs_between_the_commands_of_a_study_cannot_be_overridden() -> 
         "model.model_args.pretrained_model_name_or_path=models/target",
         "retain_logs_path=logs.json",
         "+hardware=cpu",
+        "++model.model_args={pretrained_model_name_or_path: models/other}",
+        "model={model_args: {pretrained_model_name_or_path: models/other}}",
+        "eval.tofu.retain_logs_path=logs.json",
     ],
 )
 @pytest.mark.parametrize("where", ["methods", "common", "evaluation"])

@@ -210,6 +210,17 @@ def test_a_labelled_run_and_one_of_ones_own_are_one_method_if_their_settings_agr
     assert methods(workspace) == {"BalDRO_DV": [0, 1], "BalDRO_DV dv_beta=5": [0]}
 
 
+def test_a_deleted_training_renames_no_other_method(workspace: Workspace) -> None:
+    workspace.run("by_hand", "NPO", beta=0.1)
+    mine = workspace.run("mine", "NPO", beta=0.5)
+    settings = json.loads((workspace.unlearn / "mine/.hydra/config.yaml").read_text())["trainer"]
+    typed = ["trainer.method_args.beta=0.5"]
+    write(mine / "study.json", {"label": "mine", "trainer": "NPO", "seed": 0, "settings": settings, "overrides": typed})
+    names = set(methods(workspace))
+    shutil.rmtree(workspace.unlearn / "mine")
+    assert {it.label for it in compare([workspace.unlearn, mine]).methods} == names == {"NPO beta=0.1", "mine"}
+
+
 def test_nothing_is_guessed_from_a_folders_name(workspace: Workspace) -> None:
     for name in ("NPO_seed0", "NPO_seed1"):
         write_evaluation(workspace.folder / name, {"forget_Q_A_Prob": [0.1]}, {"model_utility": 0.5})

@@ -128,7 +128,7 @@ def carry_out(study: Study, runner: Runner, overwrite: bool = False) -> None:
 
 def _comparing(study: Study, runner: Runner) -> str:
     """Return the command that compares the results of a study, at equal utility if they are of a grid."""
-    from baldro_ext.tools.compare.metrics import UTILITIES
+    from baldro_ext.tools.compare.metrics import OF_TASKS, PER_SAMPLE, UTILITIES
 
     results = [*(["before"] if study.model else []), *(f"{label}_seed*" for label in study.labels)]
     folder = shlex.quote(str(Path(os.path.relpath(runner.folder), "saves", "eval")))
@@ -137,7 +137,8 @@ def _comparing(study: Study, runner: Runner) -> str:
     grid = len(rates) > len({trainer for trainer, _ in rates})
     evaluated = {*study.metrics, *(f"{task}/acc" for task in study.lm_eval)}
     everything = not (study.lm_eval if study.benchmark.by_tasks else study.metrics)
-    return f"{program()} compare {paths}{' --levels auto' * (grid and (everything or bool(evaluated & {*UTILITIES})))}"
+    usual = everything or (evaluated & {*UTILITIES} and evaluated & {*PER_SAMPLE, *OF_TASKS})
+    return f"{program()} compare {paths}{' --levels auto' if grid and usual else ''}"
 
 
 def _checkout(given: Path | None) -> Path:

@@ -16,7 +16,7 @@ STATISTICS = ("worst", "largest")
 """Statistics of the per-sample values, written behind a metric's name: `forget_Q_A_Prob.worst`."""
 UTILITIES = ("model_utility", "retain_knowmem_ROUGE", "mmlu/acc")
 PER_SAMPLE = ("forget_Q_A_Prob", "forget_verbmem_ROUGE", "extraction_strength")
-OF_TASKS = ("wmdp/acc", "wmdp_cyber/acc", "wmdp_bio/acc")
+OF_TASKS = ("wmdp/acc", "wmdp_cyber/acc", "wmdp_bio/acc", "wmdp_chem/acc")
 _Number = TypeVar("_Number", float, pd.Series)
 
 _KNOWN: tuple[tuple[str, str, str], ...] = (

@@ -58,7 +58,8 @@ class RecordedRun:
         self.model = lookup(evaluating, MODEL)  # that was evaluated
         # The trainer's, by dotted key, without what does not change the trained model.
         self.settings = _flat(mapping(unlearning.get("trainer") or study.get("settings")))
-        self.overridden = {it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in _overrides(unlearning)}
+        typed = _overrides(unlearning) or _of_study(study)
+        self.overridden = {it.lstrip("+~").partition("=")[0].removeprefix("trainer.") for it in typed}
         self.seed = self._whole(lookup(unlearning, "trainer.args.seed") if study.get("seed") is None else study["seed"])
         self.learning_rate = _learning_rate(self.settings, study)
         self.commands = [_command(config) for config in (trained, evaluating) if config]  # as typed
@@ -108,7 +109,10 @@ class RecordedRun:
             "retain logs": self._retain_logs(evaluating) if evaluating else None,
             "lm-eval tasks": lookup(evaluating, "eval.lm_eval.tasks") or study.get("lm_eval") or None,
         }
-        return {name: printable(fact) if isinstance(fact, str | list) else fact for name, fact in facts.items()}
+        return {
+            name: fact if fact is None or isinstance(fact, RetainLogs) else printable(fact)
+            for name, fact in facts.items()
+        }
 
     def _retain_logs(self, evaluating: dict[Any, Any]) -> RetainLogs | str:
         keys = (f"eval.{(self.evaluation.benchmark or 'TOFU').lower()}.retain_logs_path", "retain_logs_path")
@@ -137,7 +141,7 @@ def _flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
 
 def _learning_rate(settings: Mapping[str, str], study: Mapping[str, Any]) -> float | None:
     """Return the rate of the settings, or where they are gone the one among the overrides of `study.json`."""
-    typed = [str(it).lstrip("+") for key in ("common", "overrides") for it in sequence(study.get(key))]
+    typed = (it.lstrip("+") for it in _of_study(study))
     values = [it.partition("=")[2] for it in typed if it.startswith("trainer.args.learning_rate=")]
     try:
         return float(settings.get("args.learning_rate") or values[-1])
@@ -148,6 +152,11 @@ def _learning_rate(settings: Mapping[str, str], study: Mapping[str, Any]) -> flo
 def _overrides(config: dict[Any, Any]) -> list[str]:
     overrides = mapping(mapping(config.get("hydra")).get("overrides"))
     return [printable(it) for it in sequence(overrides.get("task"))]
+
+
+def _of_study(study: Mapping[str, Any]) -> list[str]:
+    """Return the overrides of a method's trainings, in order."""
+    return [printable(it) for key in ("common", "overrides") for it in sequence(study.get(key))]
 
 
 def _command(config: dict[Any, Any]) -> str:

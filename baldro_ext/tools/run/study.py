@@ -24,7 +24,7 @@ _RESERVED_KEYS = {
     "task_name": "a label, as in 'mine=NPO:...'",
     "trainer.args.seed": "--seeds",
     "model.model_args.pretrained_model_name_or_path": "--model",
-    "retain_logs_path": "--retain-logs",
+    **dict.fromkeys(("retain_logs_path", "eval.tofu.retain_logs_path", "eval.muse.retain_logs_path"), "--retain-logs"),
     "hardware": "--hardware",
     "trainer.args.output_dir": "--folder",
     "paths.output_dir": "--folder",
@@ -108,11 +108,11 @@ class Study:
     def _refuse_own_overrides(self) -> None:
         of_methods = [override for method in self.methods for override in method.overrides]
         for override in (*self.common, *self.evaluation, *of_methods):
-            key = override.lstrip("+~").partition("=")[0]
-            if key in _RESERVED_KEYS:
-                raise UsageError(
-                    f"{override!r} is refused, because baldro run sets {key} itself: use {_RESERVED_KEYS[key]}"
-                )
+            key, _, value = override.lstrip("+~").partition("=")
+            within = [it for it in _RESERVED_KEYS if it.startswith(f"{key}.")] if value.startswith("{") else []
+            for reserved in (it for it in (key, *within) if it in _RESERVED_KEYS):
+                instead = _RESERVED_KEYS[reserved] + (", and set its other keys one by one" if within else "")
+                raise UsageError(f"{override!r} is refused, because baldro run sets {reserved} itself: use {instead}")
 
     def _leaves_adapters(self, method: Method) -> bool:
         overrides = (*self.common, *method.overrides)
@@ -205,9 +205,10 @@ class Study:
         if not self.every_epoch:
             return ("trainer.args.eval_on_start=false", "trainer.args.eval_strategy=no", "trainer.args.do_eval=false")
         suite = f"eval.{self.benchmark.suite}"
-        here = tuple(f"{suite}.metrics.{name}" for name in self.every_epoch)
+        # The configuration forget_Truth_Ratio is of the metric forget_truth_ratio.
+        here = tuple(f"{suite}.metrics.{name}".lower() for name in self.every_epoch)
         settings = _chosen(self.evaluation, f"{suite}.metrics")
-        others = set(settings) - set(_chosen(settings, *here))  # of metrics that only the final evaluation has
+        others = {it for it in settings if not _chosen((it.lower(),), *here)}  # only the final evaluation has them
         return (
             "trainer.args.eval_strategy=epoch",
             *self.benchmark.metrics(self.every_epoch),
