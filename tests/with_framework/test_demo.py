@@ -1,6 +1,5 @@
 """`baldro demo` in the folder of `baldro workspace tofu toy`."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def test_balanced_methods_leave_less_of_what_is_remembered_best(
     assert list(worst) == ["before", "NPO", "BalDRO_G", "BalDRO_DV", "BalDRO_DV_radius", "never knew"]
     assert worst["never knew"] < worst["BalDRO_DV_radius"] < worst["NPO"] < worst["before"]
     assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert f"baldro compare {os.path.relpath(folder)}/saves/eval/before" in first.stdout
+    assert f"baldro compare {folder}/saves" in first.stdout
 
     again = CliRunner().invoke(app, ["demo", str(folder)])
     assert again.stdout.split("the rest:\n\n")[1] == printed

@@ -1,5 +1,6 @@
 """`baldro demo`: the method at work in minutes."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,8 @@ What is left of the forgotten authors, and of the rest:
 Probability, worst decile, largest and extraction are of the forgotten answers: the lower the better.
 Forget quality (a p-value) and model utility: the higher the better. "never knew" was trained without those authors.
 Picture: {folder}/demo.png. Commands and their output: {folder}/logs. Models and evaluations: {folder}/saves.
-Next: {program} workspace tofu toy  # makes such data and models in a folder, and says what to type there"""
+Next: {program} compare {saves}  # what is told of such runs side by side
+      {program} workspace tofu toy  # makes such data and models in a folder, and says what to type there"""
 
 
 def demo(
@@ -60,4 +62,6 @@ def demo(
     run.carry_out(study, runner)
     found = demo.evaluations(study, place)
     files.write(place, {"demo.png": demo.picture(found)})
-    typer.echo(_RESULT.format(table=demo.table(found), folder=folder, program=program()))
+    typer.echo(
+        _RESULT.format(table=demo.table(found), folder=folder, saves=shlex.quote(f"{folder}/saves"), program=program())
+    )
