@@ -36,7 +36,7 @@ def measuring(model: nn.Module, *, training: bool) -> Iterator[None]:
 def adapters_do_nothing(model: Any) -> bool:
     """Whether a PEFT model gives the same logits with and without its adapters, as it does when they are new.
 
-    DoRA may differ by two units in the last place of the largest logit.
+    DoRA may differ by two units in the last place of the largest logit, in the precision of the weights.
     """
     tokens = torch.arange(8, device=next(model.parameters()).device)[None] % model.config.vocab_size
     with in_mode(model, training=False), torch.no_grad():
@@ -44,8 +44,9 @@ def adapters_do_nothing(model: Any) -> bool:
         with model.disable_adapter():
             plain = model(input_ids=tokens).logits
     if any(getattr(config, "use_dora", False) for config in model.peft_config.values()):
-        # DoRA multiplies weights by a factor that is 1 up to rounding.
-        return torch.allclose(adapted, plain, rtol=0, atol=2 * torch.finfo(plain.dtype).eps * float(plain.abs().max()))
+        # DoRA multiplies weights by a factor that is 1 up to their rounding; logits may be more precise.
+        coarsest = max(torch.finfo(it.dtype).eps for it in model.parameters() if it.is_floating_point())
+        return torch.allclose(adapted, plain, rtol=0, atol=2 * coarsest * float(plain.abs().max()))
     return bool(torch.equal(adapted, plain))
 
 
