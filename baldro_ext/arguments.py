@@ -3,8 +3,7 @@
 docs/training_arguments.md says of every option whether it is honoured, refused, or without influence.
 """
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,32 +119,30 @@ def _refuse_another_kind_of_model(model: Any) -> None:
         )
 
 
-def refuse_parameters_without_gradient(trainer: Any, model: Any) -> None:
-    """Check that with DDP the loss reaches all trained parameters, if it reads activations and no logits.
+def refuse_parameters_without_gradient(trainer: Any, behind: Sequence[str]) -> None:
+    """Check that with DDP the loss reaches all trained parameters.
 
     DDP finds out from the model's outputs, the logits, which parameters have a gradient.
 
+    Args:
+        trainer: Its loss reads a module's activations.
+        behind: The trained parameters behind that module.
+
     Raises:
-        ValueError: Parameters are trained behind the module that is read.
+        ValueError: There are some, and no loss reads logits.
     """
     settings = trainer.settings
     reads_logits = settings.loss.needs.any_logits or (settings.alpha > 0 and settings.retain_needs.any_logits)
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-    if not _distributed(trainer) or sharded or reads_logits:
+    if not behind or not _distributed(trainer) or sharded or reads_logits:
         return
-    pattern, parameters = settings.loss.needs.activations, list(model.named_parameters())
-    modules = (name for name, _ in model.named_modules() if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name))
-    # Within a layer, modules do not run in the order of their names: up to its end, all may be read.
-    layers = tuple(re.sub(r"(\.\d+)\..*", r"\1", name) + "." for name in modules)
-    read = [place for place, (name, _) in enumerate(parameters) if name.startswith(layers)]
-    behind = [name for name, parameter in parameters[read[-1] + 1 :] if parameter.requires_grad] if read else []
-    if behind:
-        raise ValueError(
-            f"{settings.base} with retain_loss_type={settings.retain_loss_type} reads {pattern} and nothing behind it, "
-            f"where {len(behind)} parameters are trained, such as {behind[0]}: with several processes, DDP would wait "
-            "for their gradients. Train none of them (trainable_params_regex, as in experiment=unlearn/wmdp_rmu; with "
-            "adapters, peft.layers_to_transform), or set retain_loss_type=NLL with alpha above 0"
-        )
+    raise ValueError(
+        f"{settings.base} with retain_loss_type={settings.retain_loss_type} reads {settings.loss.needs.activations} "
+        f"and nothing behind it, where {len(behind)} parameters are trained, such as {behind[0]}: with several "
+        "processes, DDP would wait for their gradients. Train none of them (trainable_params_regex, as in "
+        "experiment=unlearn/wmdp_rmu; with adapters, peft.layers_to_transform), or set retain_loss_type=NLL with alpha "
+        "above 0"
+    )
 
 
 def refuse_a_model_without_its_run(checkpoint: Path) -> None:

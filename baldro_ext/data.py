@@ -252,14 +252,13 @@ class ForgetRetainCollator:
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return `input_ids`, `labels`, `attention_mask`, each `(B, T)` int64; for pairs, such a batch for each key."""
-        whole = "input_ids" not in items[0] and any(isinstance(part, Mapping) for part in items[0].values())
-        if lacking := [] if whole else [key for key in ("input_ids", "labels") if key not in items[0]]:
+        if "input_ids" not in items[0] and any(isinstance(part, Mapping) for part in items[0].values()):
+            return {key: self([item[key] for item in items]) for key in items[0]}
+        if lacking := [key for key in ("input_ids", "labels") if key not in items[0]]:
             raise ValueError(
                 f"samples have {', '.join(items[0])}, but no {' and '.join(lacking)}: make them with "
                 "baldro_ext.encode_answers(tokenizer, rows)"
             )
-        if whole:
-            return {key: self([item[key] for item in items]) for key in items[0]}
         ids, labels = ([torch.as_tensor(item[key]) for item in items] for key in ("input_ids", "labels"))
         return {
             "input_ids": _padded(ids, self.pad_token_id),

@@ -139,6 +139,20 @@ def _positions(answer_tokens: Tensor, needs: Needs) -> Tensor:
     return places if len(places) else torch.zeros(1, dtype=torch.int64)
 
 
+def trained_behind(model: nn.Module, pattern: str) -> list[str]:
+    """Return the names of the trained parameters behind the layer of the module with this name."""
+    # Within a layer, modules do not run in the order of their names: up to its end, all may be read.
+    layers = tuple(re.sub(r"(\.\d+)\..*", r"\1", name) + "." for name in _modules_named(model, pattern))
+    parameters = list(model.named_parameters())
+    read = [place for place, (name, _) in enumerate(parameters) if name.startswith(layers)]
+    return [name for name, parameter in parameters[read[-1] + 1 :] if parameter.requires_grad] if read else []
+
+
+def _modules_named(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    # An engine or PEFT puts the model's own names behind a prefix.
+    return {name: module for name, module in model.named_modules() if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name)}
+
+
 def rows_of(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """Return the given rows, `(m,)` int64 on the CPU, of a batch of tensors `(B, ...)` on any device."""
     size = len(batch["labels"])
@@ -175,8 +189,7 @@ def _output_of(model: Any, pattern: str | None) -> Iterator[list[Tensor]]:
             f"module_regex={pattern!r} reads one module, but nn.DataParallel runs a copy of it on each GPU: start one "
             "process per GPU with accelerate launch, or set CUDA_VISIBLE_DEVICES to one GPU"
         )
-    # An engine or PEFT puts the model's own names behind a prefix.
-    found = {name: module for name, module in model.named_modules() if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name)}
+    found = _modules_named(model, pattern)
     if len(found) != 1:
         layers = ", ".join([*found][:3]) if found else ", ".join(name for name, _ in model.named_modules())[:200]
         raise ValueError(

@@ -21,7 +21,7 @@ from baldro_ext.before import AdaptersOff, adapters_do_nothing, train_only
 from baldro_ext.budget import RetainBudget
 from baldro_ext.config import Settings
 from baldro_ext.data import IndexedCollator, IndexedPairs, original_of
-from baldro_ext.forward import AnswerForward
+from baldro_ext.forward import AnswerForward, trained_behind
 from baldro_ext.passes import Passes
 from baldro_ext.report import Journal, log_histogram, summary_of
 from baldro_ext.robust_loss import RobustLoss
@@ -141,10 +141,11 @@ class BalDROMixin(Passes, TrainerCallback):
             self.accelerator.step = 0
         self._step_mean = StepMean(micro_batches, accumulation)
         epoch, self._steps_within_epoch = divmod(self.state.global_step, max(1, -(-micro_batches // accumulation)))
-        skips = not self.args.ignore_data_skip
-        within_later = bool(self._steps_within_epoch) and epoch > 0 and skips
-        if not self._resumed:  # steps are saved in each epoch
-            within_later = self.args.save_strategy == "steps" and self.state.num_train_epochs > 1 and skips
+        if self._resumed:
+            within_later = epoch > 0 and self._steps_within_epoch > 0
+        else:
+            within_later = self.state.num_train_epochs > 1 and self.args.save_strategy == "steps"
+        within_later = within_later and not self.args.ignore_data_skip
         unresumable = arguments.why_it_cannot_resume(micro_batches, accumulation, within_later)
         if self._resumed:
             if unresumable:
@@ -245,7 +246,8 @@ class BalDROMixin(Passes, TrainerCallback):
             train_only(model, self.settings.loss.trainable_params_regex)
         if compat.is_reentrant(self.args):  # asks which parameters are trained
             compat.enable_input_gradients(model)
-        arguments.refuse_parameters_without_gradient(self, model)
+        if pattern := self.settings.loss.needs.activations:
+            arguments.refuse_parameters_without_gradient(self, trained_behind(model, pattern))
         if self.settings.needs_model_before:
             self.prepare_model_before(model)
 

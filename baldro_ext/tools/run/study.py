@@ -17,13 +17,15 @@ BEFORE = "before"
 _SHARED_KEYS = ("model", "forget_split", "holdout_split", "data_split")
 # What of a training is about the machine, and so holds for the relearning as well.
 _MACHINE_KEYS = ("bf16", "bf16_full_eval", "fp16", "optim", "gradient_checkpointing", "report_to")
-# What names a run's results: an override of it would record them under another name than they have.
+_MODEL = "model.model_args.pretrained_model_name_or_path"
+# What names a run's results or its model: an override of it would record them under another name than they have, or
+# evaluate another model.
 _RESERVED_KEYS = {
     "trainer": "a method per trainer",
     "experiment": "--experiment",
     "task_name": "a label, as in 'mine=NPO:...'",
     "trainer.args.seed": "--seeds",
-    "model.model_args.pretrained_model_name_or_path": "--model",
+    _MODEL: "--model",
     **dict.fromkeys(("retain_logs_path", "eval.tofu.retain_logs_path", "eval.muse.retain_logs_path"), "--retain-logs"),
     "hardware": "--hardware",
     "trainer.args.output_dir": "--folder",
@@ -109,10 +111,11 @@ class Study:
         of_methods = [override for method in self.methods for override in method.overrides]
         for override in (*self.common, *self.evaluation, *of_methods):
             key, _, value = override.lstrip("+~").partition("=")
-            within = [it for it in _RESERVED_KEYS if it.startswith(f"{key}.")] if value.startswith("{") else []
-            for reserved in (it for it in (key, *within) if it in _RESERVED_KEYS):
-                instead = _RESERVED_KEYS[reserved] + (", and set its other keys one by one" if within else "")
-                raise UsageError(f"{override!r} is refused, because baldro run sets {reserved} itself: use {instead}")
+            whole = value.startswith("{")  # sets all that is below its key
+            taken = [it for it in _RESERVED_KEYS if it == key or (whole and it.startswith(f"{key}."))]
+            if taken:
+                instead = _RESERVED_KEYS[taken[0]] + ("" if taken == [key] else ", and set its other keys one by one")
+                raise UsageError(f"{override!r} is refused, because baldro run sets {taken[0]} itself: use {instead}")
 
     def _leaves_adapters(self, method: Method) -> bool:
         overrides = (*self.common, *method.overrides)
@@ -263,7 +266,7 @@ class Study:
     def _model(self, name: str | None) -> tuple[str, ...]:
         return (
             *_given("model", self.model_config),
-            *_given("model.model_args.pretrained_model_name_or_path", name),
+            *_given(_MODEL, name),
             *_given("model.tokenizer_args.pretrained_model_name_or_path", self.tokenizer),
         )
 
