@@ -20,7 +20,7 @@ What is left of the forgotten authors, and of the rest:
 Probability, worst decile, largest and extraction are of the forgotten answers: the lower the better.
 Forget quality (a p-value) and model utility: the higher the better. "never knew" was trained without those authors.
 Picture: {folder}/demo.png. Commands and their output: {folder}/logs. Models and evaluations: {folder}/saves.
-Next: {program} compare {saves}  # what is told of such runs side by side
+Next: {program} compare {saves}  # these runs side by side: tables, pictures and a report
       {program} workspace tofu toy  # makes such data and models in a folder, and says what to type there"""
 
 
